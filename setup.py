@@ -1,0 +1,62 @@
+"""Installs tfzoo; the dependency ranges are those that the tests have been run with."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+ROOT = pathlib.Path(__file__).parent
+VERSION = re.search(
+    r'__version__ = "(.+)"', (ROOT / "tfzoo" / "__init__.py").read_text("utf8")
+).group(1)
+
+EXTRAS = {
+    "gpu": ["tensorflow[and-cuda]==2.21.*"],
+    "mujoco": ["gymnasium[mujoco]>=1.2,<2"],
+    "atari": ["ale-py>=0.11,<1", "gymnasium[other]>=1.2,<2"],
+    "box2d": ["gymnasium[box2d]>=1.2,<2"],
+    "video": ["imageio[ffmpeg]>=2.34,<3"],
+    "bench": ["stable-baselines3>=2.7,<3", "torch>=2.6,<3"],
+    "dev": [
+        "hypothesis>=6.100",
+        "pytest>=8",
+        "ruff>=0.14",
+        "scipy>=1.11",
+    ],
+}
+
+setup(
+    name="tfzoo",
+    version=VERSION,
+    description=(
+        "A static-graph TensorFlow/Keras zoo of reinforcement-learning agents and "
+        "generative models: one XLA program each, measured, resumable, servable."
+    ),
+    long_description=(ROOT / "README.md").read_text("utf8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["tfzoo", "tfzoo.*"]),
+    python_requires=">=3.10,<3.14",
+    install_requires=[
+        "absl-py>=2.1,<3",
+        "gymnasium[classic-control]>=1.2,<2",
+        "imageio>=2.34,<3",
+        "keras>=3.12,<4",
+        "matplotlib>=3.8,<4",
+        "numpy>=1.26,<3",
+        "tensorboard>=2.20,<3",
+        "tensorflow==2.21.*",
+        "tensorflow-datasets>=4.9.8,<5",
+        "tensorflow-probability[tf]==0.25.*",
+    ],
+    extras_require=EXTRAS,
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)

@@ -1,0 +1,103 @@
+"""Random numbers: the same in all modes, and distributed as they say."""
+
+import numpy as np
+import pytest
+import scipy.stats
+import tensorflow as tf
+
+from tfzoo import random
+
+SEED = random.make_seed(5)
+
+FUNCTIONS = {
+    "bits": lambda seed: random.bits([1001], seed),
+    "uniform": lambda seed: random.uniform([7, 3], seed, -1.0, 2.0),
+    "normal": lambda seed: random.normal([1001], seed),
+    "gumbel": lambda seed: random.gumbel([1001], seed),
+    "permutation": lambda seed: random.permutation(1000, seed),
+    "permutation of a power of four": lambda seed: random.permutation(1024, seed),
+    "fold_in": lambda seed: random.fold_in(seed, 7),
+    "split": lambda seed: random.split(seed, 3),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_eager_graph_and_xla_draw_the_same(name):
+    function = FUNCTIONS[name]
+    eager = function(SEED).numpy()
+    graph = tf.function(function, autograph=False)(SEED).numpy()
+    xla = tf.function(function, autograph=False, jit_compile=True)(SEED).numpy()
+    np.testing.assert_array_equal(eager, graph)
+    # Logarithms and ndtri may differ in their last bits between compilers.
+    np.testing.assert_allclose(eager, xla, rtol=1e-5, atol=2e-6)
+
+
+def test_same_seed_same_numbers_and_other_seed_others():
+    again = random.make_seed(5)
+    np.testing.assert_array_equal(random.bits([64], SEED), random.bits([64], again))
+    other = random.bits([64], random.make_seed(6))
+    assert np.mean(random.bits([64], SEED).numpy() == other.numpy()) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("numbers", "distribution"),
+    [
+        (random.uniform([20_000], SEED, -1.0, 2.0), scipy.stats.uniform(-1, 3)),
+        (random.normal([20_000], SEED), scipy.stats.norm()),
+        (random.gumbel([20_000], SEED), scipy.stats.gumbel_r()),
+    ],
+    ids=["uniform", "normal", "gumbel"],
+)
+def test_numbers_follow_their_distribution(numbers, distribution):
+    assert scipy.stats.kstest(numbers.numpy(), distribution.cdf).pvalue > 0.01
+
+
+def test_uniform_never_reaches_its_upper_end():
+    numbers = random.uniform([1_000_000], SEED).numpy()
+    assert 0.0 <= numbers.min()
+    assert numbers.max() < 1.0
+
+
+@pytest.mark.parametrize("num", [1, 2, 3, 5, 64, 100, 512, 4097])
+def test_permutation_holds_every_index_once(num):
+    permutation = random.permutation(num, SEED).numpy()
+    np.testing.assert_array_equal(np.sort(permutation), np.arange(num))
+
+
+def test_permutations_of_four_are_equally_likely():
+    draw = tf.function(
+        lambda seeds: tf.map_fn(lambda s: random.permutation(4, s), seeds),
+        autograph=False,
+    )
+    seeds = tf.stack([tf.range(4800), tf.fill([4800], 3)], axis=1)
+    _, counts = np.unique(draw(seeds).numpy(), axis=0, return_counts=True)
+    assert len(counts) == 24
+    assert scipy.stats.chisquare(counts).pvalue > 0.001
+
+
+def test_position_after_a_shuffle_is_uniform_and_forgets_neighbours():
+    draw = tf.function(lambda s: random.permutation(100, s), autograph=False)
+    draws = np.stack([draw(tf.constant([i, 11])).numpy() for i in range(2000)])
+    counts = np.bincount(draws[:, 0], minlength=100)
+    assert scipy.stats.chisquare(counts).pvalue > 0.001
+    steps = np.bincount((draws[:, 1] - draws[:, 0]) % 100, minlength=100)[1:]
+    assert scipy.stats.chisquare(steps).pvalue > 0.001
+
+
+def test_split_and_fold_in_give_unrelated_seeds():
+    seeds = random.split(SEED, 1000).numpy()
+    assert len(np.unique(seeds, axis=0)) == 1000
+    folded = np.stack([random.fold_in(SEED, i).numpy() for i in range(1000)])
+    assert len(np.unique(folded, axis=0)) == 1000
+
+
+@pytest.mark.parametrize("seed", [-1, 2**62, 1.5, True])
+def test_make_seed_refuses_what_is_no_seed(seed):
+    with pytest.raises(ValueError, match="seed must be"):
+        random.make_seed(seed)
+
+
+@pytest.mark.parametrize("num", [0, 2**30])
+def test_permutation_refuses_sizes_it_cannot_hold(num):
+    with pytest.raises(ValueError, match="num must be"):
+        random.permutation(num, SEED)

@@ -1,0 +1,501 @@
+"""Collecting with the current policy and learning from it: PPO, A2C, REINFORCE."""
+
+from typing import NamedTuple
+
+import gymnasium as gym
+import numpy as np
+import tensorflow as tf
+
+from tfzoo import random
+from tfzoo.agents.advantages import generalized_advantage_estimation
+from tfzoo.agents.agent import Agent
+from tfzoo.agents.networks import actor_critic
+from tfzoo.agents.trajectory import Trajectory, TrajectoryBuffer
+from tfzoo.environments import InGraphEnvironment, UnsupportedSpaceError
+from tfzoo.layers import RunningNormalization
+from tfzoo.losses import (
+    BernoulliPolicy,
+    CategoricalPolicy,
+    DiagonalGaussianPolicy,
+    MultiCategoricalPolicy,
+)
+
+_EPISODE_SUMS = ("episodes", "episode_return", "episode_length")
+
+
+def policy_for(action_space):
+    """Returns the policy distribution of `tfzoo.losses` for a Gymnasium action space.
+
+    Raises:
+      UnsupportedSpaceError: if there is none.
+    """
+    if isinstance(action_space, gym.spaces.Discrete):
+        return CategoricalPolicy(int(action_space.n))
+    if isinstance(action_space, gym.spaces.Box) and len(action_space.shape) == 1:
+        return DiagonalGaussianPolicy(action_space.shape[0])
+    if isinstance(action_space, gym.spaces.MultiDiscrete) and action_space.nvec.ndim == 1:
+        return MultiCategoricalPolicy([int(n) for n in action_space.nvec])
+    if isinstance(action_space, gym.spaces.MultiBinary) and isinstance(
+        action_space.n, (int, np.integer)
+    ):
+        return BernoulliPolicy(int(action_space.n))
+    raise UnsupportedSpaceError(
+        f"action space {action_space} is not supported; Discrete, Box of one "
+        "dimension, MultiDiscrete and MultiBinary are"
+    )
+
+
+class Batch(NamedTuple):
+    """What an update learns from; every field is [B, ...], B = T N.
+
+    Attributes:
+      observation: as the environment gave it.
+      action: int32 [B], int32 [B, K] or float32 [B, D].
+      old_outputs: the policy outputs at the time of acting, float32 [B, K].
+      old_log_prob: of the actions at the time of acting, float32 [B].
+      advantage: float32 [B].
+      value_target: float32 [B].
+      old_value: float32 [B], the critic's values at the time of acting.
+    """
+
+    observation: tf.Tensor
+    action: tf.Tensor
+    old_outputs: tf.Tensor
+    old_log_prob: tf.Tensor
+    advantage: tf.Tensor
+    value_target: tf.Tensor
+    old_value: tf.Tensor
+
+
+class OnPolicyAgent(Agent):
+    """Collects trajectories with its current policy, then learns from them once.
+
+    With an in-graph environment, collecting and learning over many iterations is one
+    compiled call (the Anakin design, Hessel et al. 2021, arXiv:2104.06272). With a
+    host environment, acting is one compiled call for all copies, and learning one.
+
+    A subclass gives `learn`, and the names of the metrics that it returns.
+
+    Args:
+      observation_space, action_space: the Gymnasium spaces of one environment copy.
+      network: a `keras.Model` from features [B, ...] to (policy outputs [B, K],
+        values [B, 1]); by default `networks.actor_critic`.
+      num_steps: T, the steps that each copy takes in an iteration.
+      discount: gamma.
+      gae_lambda: lambda of generalised advantage estimation.
+      normalize_observations: see `Agent`.
+      normalize_rewards: whether rewards are divided by the running standard deviation
+        of the discounted return (Engstrom et al. 2020, arXiv:2005.12729, section 2).
+      initial_log_stddev: where the standard deviation of a Gaussian policy starts.
+      seed: an integer.
+    """
+
+    metric_names: tuple[str, ...] = ()
+    # Whether every iteration starts from a reset and ends with the first episodes.
+    whole_episodes = False
+
+    def __init__(
+        self,
+        observation_space,
+        action_space,
+        *,
+        network=None,
+        num_steps,
+        discount=0.99,
+        gae_lambda=0.95,
+        normalize_observations=False,
+        normalize_rewards=False,
+        initial_log_stddev=0.0,
+        seed=0,
+    ):
+        if num_steps < 1:
+            raise ValueError(f"num_steps must be at least 1, got {num_steps}")
+        for name, value in (("discount", discount), ("gae_lambda", gae_lambda)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} must be between 0 and 1, got {value}")
+        policy = policy_for(action_space)
+        super().__init__(
+            observation_space,
+            action_space,
+            normalize_observations=normalize_observations,
+            seed=seed,
+        )
+        self.policy = policy
+        self.num_steps = num_steps
+        self.discount = discount
+        self.gae_lambda = gae_lambda
+        self.network = network or actor_critic(
+            self.feature_shape,
+            policy,
+            initial_log_stddev=initial_log_stddev,
+            seed=seed,
+        )
+        self.reward_normalization = None
+        if normalize_rewards:
+            self.reward_normalization = RunningNormalization(
+                center=False, name="reward_normalization"
+            )
+            self.reward_normalization.build((None,))
+        self.built = True
+
+    # Acting.
+
+    def policy_outputs(self, observation):
+        """Returns the raw outputs of the policy, float32 [B, K]."""
+        outputs, _ = self.network(self.preprocess(observation))
+        return outputs
+
+    def value(self, observation):
+        """Returns the critic's values, float32 [B]."""
+        _, values = self.network(self.preprocess(observation))
+        return values[:, 0]
+
+    def call(self, observation):
+        """Returns the greedy actions for a batch of observations."""
+        return self.policy.mode(self.policy_outputs(observation))
+
+    def act(self, observation, seed, *, greedy=False):
+        """Returns actions for a batch of observations; see `Agent.act`."""
+        if greedy:
+            return self(observation)
+        outputs = self.policy_outputs(observation)
+        noise = random.uniform(self.policy.noise_shape(tf.shape(outputs)[:1]), seed)
+        return self.policy.sample(outputs, noise)
+
+    # Collecting.
+
+    def steps_per_iteration(self, environment):
+        """Returns the environment steps, over all copies, of one iteration."""
+        return None if self.whole_episodes else self.num_steps * environment.num_envs
+
+    def _build(self, environment):
+        num_envs = environment.num_envs
+        # Undiscounted returns so far, for the logs, and discounted ones, for the
+        # scale of rewards; both of the episodes under way.
+        carried = [tf.zeros([num_envs]), tf.zeros([num_envs], tf.int32)]
+        if self.reward_normalization is not None:
+            carried.append(tf.zeros([num_envs]))
+        if isinstance(environment, InGraphEnvironment):
+            reset = environment.reset(random.fold_in(self._base_seed, -1))
+            self._state_structure = reset
+            carried = [*tf.nest.flatten(reset), *carried]
+        self.environment_variables = [
+            tf.Variable(tensor, trainable=False) for tensor in carried
+        ]
+
+    def _collect(self, environment, seed):
+        """Acts in the graph; returns a Trajectory and the sums over ended episodes."""
+        num_reset = len(tf.nest.flatten(self._state_structure))
+        variables = self.environment_variables
+        state, observation = tf.nest.pack_sequence_as(
+            self._state_structure, [v.read_value() for v in variables[:num_reset]]
+        )
+        returns, lengths = (v.read_value() for v in variables[num_reset:][:2])
+        noise_seed, step_seed = tf.unstack(random.split(seed, 2))
+        if self.whole_episodes:
+            state, observation = environment.reset(random.fold_in(seed, -1))
+            returns, lengths = tf.zeros_like(returns), tf.zeros_like(lengths)
+        # All noise of the policy is drawn at once: one large call costs less.
+        num_steps, num_envs = self.num_steps, environment.num_envs
+        noise = random.uniform(
+            [num_steps, *self.policy.noise_shape([num_envs])], noise_seed
+        )
+
+        def step(t, playing, state, observation, returns, lengths, sums, arrays):
+            action = self.policy.sample(
+                self.policy_outputs(observation), tf.gather(noise, t)
+            )
+            state, now = environment.step(
+                state, action, step_seed + tf.stack([0, t])
+            )
+            done = now.terminated | now.truncated
+            ended = done & playing
+            returns, lengths = returns + now.reward, lengths + 1
+            sums = (
+                sums[0] + tf.reduce_sum(tf.cast(ended, tf.float32)),
+                sums[1] + tf.reduce_sum(tf.where(ended, returns, 0.0)),
+                sums[2] + tf.reduce_sum(tf.where(ended, lengths, 0)),
+            )
+            arrays = Trajectory(
+                *(
+                    array.write(t, value)
+                    for array, value in zip(
+                        arrays,
+                        (
+                            observation,
+                            action,
+                            now.reward,
+                            now.terminated,
+                            now.truncated,
+                            now.final_observation,
+                        ),
+                        strict=True,
+                    )
+                )
+            )
+            returns, lengths = tf.where(done, 0.0, returns), tf.where(done, 0, lengths)
+            if self.whole_episodes:
+                playing &= ~done
+            return t + 1, playing, state, now.observation, returns, lengths, sums, arrays
+
+        action_spec = tf.TensorSpec(
+            [num_envs, *self.action_space.shape],
+            tf.float32 if isinstance(self.action_space, gym.spaces.Box) else tf.int32,
+        )
+        flags = tf.TensorSpec([num_envs], tf.bool)
+        specs = Trajectory(
+            observation,
+            action_spec,
+            tf.TensorSpec([num_envs], tf.float32),
+            flags,
+            flags,
+            observation,
+        )
+        arrays = Trajectory(
+            *(
+                tf.TensorArray(s.dtype, num_steps, element_shape=s.shape) for s in specs
+            )
+        )
+        _, _, state, observation, returns, lengths, sums, arrays = tf.while_loop(
+            lambda t, playing, *_: (t < num_steps) & tf.reduce_any(playing),
+            step,
+            (
+                0,
+                tf.ones([num_envs], tf.bool),
+                state,
+                observation,
+                returns,
+                lengths,
+                (0.0, 0.0, 0),
+                arrays,
+            ),
+            maximum_iterations=num_steps,
+        )
+        for variable, tensor in zip(
+            variables,
+            [*tf.nest.flatten((state, observation)), returns, lengths],
+            strict=False,
+        ):
+            variable.assign(tensor)
+        trajectory = Trajectory(*(array.stack() for array in arrays))
+        sums = (sums[0], sums[1], tf.cast(sums[2], tf.float32))
+        return trajectory, dict(zip(_EPISODE_SUMS, sums, strict=True))
+
+    # Learning.
+
+    def learn(self, trajectory, seed):
+        """Updates the networks from a trajectory.
+
+        Args:
+          trajectory: a `Trajectory` of tensors [T, N, ...].
+          seed: int32 [2].
+
+        Returns:
+          A dict of float32 scalars, named by `metric_names`.
+        """
+        raise NotImplementedError
+
+    def estimate(self, trajectory):
+        """Estimates advantages and flattens a trajectory into a `Batch`."""
+        shape = tf.shape(trajectory.reward)
+
+        def flat(x):
+            return tf.reshape(x, [shape[0] * shape[1], *x.shape[2:]])
+
+        rewards = trajectory.reward
+        if self.reward_normalization is not None:
+            rewards = self._normalize(rewards, trajectory.done)
+        observation, action = flat(trajectory.observation), flat(trajectory.action)
+        outputs, values = self.network(self.preprocess(observation))
+        values = values[:, 0]
+        advantages, value_targets = generalized_advantage_estimation(
+            rewards=rewards,
+            values=tf.reshape(values, shape),
+            final_values=tf.reshape(
+                self.value(flat(trajectory.final_observation)), shape
+            ),
+            terminated=trajectory.terminated,
+            truncated=trajectory.truncated,
+            discount=self.discount,
+            gae_lambda=self.gae_lambda,
+        )
+        return Batch(
+            observation=observation,
+            action=action,
+            old_outputs=outputs,
+            old_log_prob=self.policy.log_prob(outputs, action),
+            advantage=flat(advantages),
+            value_target=flat(value_targets),
+            old_value=values,
+        )
+
+    def _normalize(self, rewards, done):
+        """Scales rewards by the running deviation of the discounted return."""
+        carried = self.environment_variables[-1]
+        discounted = tf.scan(
+            lambda before, step: step[0] + self.discount * before * step[1],
+            (rewards, self._continues(done)),
+            initializer=carried.read_value(),
+        )
+        carried.assign(tf.where(done[-1], 0.0, discounted[-1]))
+        self.reward_normalization.update(discounted)
+        return self.reward_normalization(rewards)
+
+    @staticmethod
+    def _continues(done):
+        """1 where the step before was of the same episode, float32 [T, N]."""
+        before = tf.concat([tf.zeros_like(done[:1]), done[:-1]], axis=0)
+        return tf.where(before, 0.0, 1.0)
+
+    def apply_gradients(self, loss, tape):
+        """Takes one optimizer step down the gradient of `loss`."""
+        variables = self.trainable_variables
+        gradients = tape.gradient(loss, [v.value for v in variables])
+        self.optimizer.apply(gradients, variables)
+
+    # Training.
+
+    def _make_train_function(self, environment):
+        if isinstance(environment, InGraphEnvironment):
+            return self._compiled(lambda target: self._train(environment, target))
+        return self._make_host_train_function(environment)
+
+    def _iteration_seeds(self):
+        seed = random.fold_in(self._base_seed, self.iterations.read_value())
+        return tf.unstack(random.split(seed, 2))
+
+    def _finish_iteration(self, trajectory, steps):
+        """Counts, and lets the statistics of observations follow."""
+        if self.observation_normalization is not None:
+            self.observation_normalization.update(trajectory.observation)
+        self.iterations.assign_add(1)
+        self.env_steps.assign_add(steps)
+
+    def _steps_taken(self, trajectory):
+        if not self.whole_episodes:
+            return tf.size(trajectory.reward, tf.int64)
+        return tf.reduce_sum(tf.cast(self.first_episodes(trajectory.done), tf.int64))
+
+    @staticmethod
+    def first_episodes(done):
+        """Whether a step belongs to the first episode of its copy, bool [T, N]."""
+        ended = tf.cumsum(tf.cast(done, tf.int32), axis=0, exclusive=True)
+        return ended == 0
+
+    def _train(self, environment, target):
+        """Iterates until `env_steps` reaches `target`; one compiled call."""
+
+        def iterate(sums):
+            collect_seed, learn_seed = self._iteration_seeds()
+            trajectory, episodes = self._collect(environment, collect_seed)
+            metrics = self._learn(environment, trajectory, learn_seed)
+            new = {**episodes, "iterations": 1.0, **metrics}
+            return ({name: sums[name] + new[name] for name in sums},)
+
+        names = (*_EPISODE_SUMS, "iterations", *self.metric_names)
+        (sums,) = tf.while_loop(
+            lambda _: self.env_steps.read_value() < target,
+            iterate,
+            ({name: tf.constant(0.0) for name in names},),
+        )
+        return sums
+
+    def _learn(self, environment, trajectory, seed):
+        if environment.reward_transform is not None:
+            rewards = environment.reward_transform(trajectory.reward)
+            trajectory = trajectory._replace(reward=rewards)
+        metrics = self.learn(trajectory, seed)
+        self._finish_iteration(trajectory, self._steps_taken(trajectory))
+        return metrics
+
+    def _make_host_train_function(self, environment):
+        def act(observation, t):
+            return self.act(
+                observation, random.fold_in(self._iteration_seeds()[0], t)
+            )
+
+        act = self._compiled(act)
+        learn = self._compiled(
+            lambda trajectory: self._learn(
+                environment, trajectory, self._iteration_seeds()[1]
+            )
+        )
+        collector = _HostCollector(environment, self.num_steps, self.whole_episodes)
+
+        def train(target):
+            sums = dict.fromkeys((*_EPISODE_SUMS, "iterations"), 0.0)
+            while self.env_steps < target:
+                trajectory, episodes = collector.collect(act, self.seed)
+                metrics = learn(trajectory)
+                for name, value in {**episodes, "iterations": 1, **metrics}.items():
+                    sums[name] = sums.get(name, 0.0) + float(value)
+            return sums
+
+        return train
+
+    # Serving.
+
+    def export(self, filepath, format="tf_saved_model", verbose=None, **kwargs):
+        """Exports the policy for serving.
+
+        The signature "serving_default" takes `observation` [B, ...] and returns
+        `action`, the greedy one, `value`, and `action_probabilities` (discrete) or
+        `action_mean` and `action_stddev` (continuous). The signature "sample" also
+        takes `seed`, int32 [2], and draws the action. Normalisation is included; the
+        batch size is free.
+
+        Args:
+          filepath: a directory for "tf_saved_model", a file for "litert".
+          format: "tf_saved_model" or "litert", which holds the first signature only.
+          verbose: whether Keras prints the signatures.
+        """
+        from tfzoo.agents.export import export_policy
+
+        export_policy(self, filepath, format=format, verbose=verbose, **kwargs)
+
+
+class _HostCollector:
+    """Steps a host environment and remembers where it stands between iterations."""
+
+    def __init__(self, environment, num_steps, whole_episodes):
+        self.environment = environment
+        self.whole_episodes = whole_episodes
+        self.buffer = TrajectoryBuffer(num_steps)
+        self.observation = None
+        self.returns = np.zeros(environment.num_envs)
+        self.lengths = np.zeros(environment.num_envs, int)
+
+    def collect(self, act, seed):
+        """Returns a Trajectory of arrays and the sums over the ended episodes."""
+        if self.observation is None or self.whole_episodes:
+            first = self.observation is None
+            self.observation = self.environment.reset(seed if first else None)
+            self.returns[:] = self.lengths[:] = 0
+        sums = dict.fromkeys(_EPISODE_SUMS, 0.0)
+        playing = np.ones(self.environment.num_envs, bool)
+        self.buffer.clear()
+        while self.buffer.size < self.buffer.num_steps and playing.any():
+            action = np.asarray(act(self.observation, np.int32(self.buffer.size)))
+            step = self.environment.step(action)
+            self.buffer.add(
+                observation=self.observation,
+                action=action,
+                reward=step.reward,
+                terminated=step.terminated,
+                truncated=step.truncated,
+                final_observation=step.final_observation,
+            )
+            self.observation = step.observation
+            self.returns += step.reward
+            self.lengths += 1
+            done = step.terminated | step.truncated
+            if done.any():
+                ended = done & playing
+                sums["episodes"] += ended.sum()
+                sums["episode_return"] += self.returns[ended].sum()
+                sums["episode_length"] += self.lengths[ended].sum()
+                self.returns[done] = self.lengths[done] = 0
+                if self.whole_episodes:
+                    playing &= ~done
+        return self.buffer.trajectory(), sums
+

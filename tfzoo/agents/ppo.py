@@ -1,0 +1,203 @@
+r"""Proximal policy optimization (Schulman et al. 2017, arXiv:1707.06347).
+
+Maximises, by several epochs of minibatch gradient steps on the same trajectories,
+
+    E[ min(r A, clip(r, 1 - epsilon, 1 + epsilon) A) ] - c_v L_value + c_e entropy,
+    r = pi(a|s) / pi_old(a|s),
+
+or, with `objective="kl_penalty"`, E[r A] - beta KL(pi_old || pi) with a beta that
+follows the measured divergence (section 4 of the paper).
+
+Beyond the paper, and as is usual (Huang et al. 2022, "The 37 implementation details of
+proximal policy optimization"): advantages are normalised in each minibatch, the value
+loss may be clipped, an update may stop early when the policy has moved too far. Unlike
+many implementations, a time limit does not end the bootstrap.
+"""
+
+import tensorflow as tf
+
+from tfzoo import random
+from tfzoo.agents.on_policy import OnPolicyAgent
+from tfzoo.losses import (
+    ClippedValueLoss,
+    PPOClipLoss,
+    PPOKLPenaltyLoss,
+    ValueLoss,
+    pack_policy_targets,
+)
+
+
+class PPO(OnPolicyAgent):
+    """Proximal policy optimization, with defaults for continuous control.
+
+    Args:
+      observation_space, action_space: the Gymnasium spaces of one environment copy.
+      num_steps: T, the steps that each copy takes in an iteration.
+      epochs: passes over the trajectories in an iteration.
+      minibatches: gradient steps in an epoch; must divide T times the copies.
+      objective: "clip" or "kl_penalty".
+      clip_ratio: epsilon.
+      kl_coefficient: the first beta of the KL penalty.
+      kl_target: the divergence, in nats, that beta steers to.
+      value_coefficient: c_v; the value loss is half the squared error.
+      value_clip: if given, the value may move this far from the old one in an update.
+      entropy_coefficient: c_e.
+      normalize_advantages: whether advantages have mean 0 and deviation 1 in each
+        minibatch.
+      kl_stop: if given, an iteration's remaining epochs are left out once a minibatch
+        has a divergence, in nats, over 1.5 times this.
+      **kwargs: see `OnPolicyAgent`.
+
+    Raises:
+      ValueError: if an argument is out of its range.
+    """
+
+    metric_names = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction")
+
+    def __init__(
+        self,
+        observation_space,
+        action_space,
+        *,
+        num_steps=2048,
+        epochs=10,
+        minibatches=32,
+        objective="clip",
+        clip_ratio=0.2,
+        kl_coefficient=1.0,
+        kl_target=0.01,
+        value_coefficient=1.0,
+        value_clip=None,
+        entropy_coefficient=0.0,
+        normalize_advantages=True,
+        kl_stop=None,
+        **kwargs,
+    ):
+        for name, value in (("epochs", epochs), ("minibatches", minibatches)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        super().__init__(observation_space, action_space, num_steps=num_steps, **kwargs)
+        self.epochs = epochs
+        self.minibatches = minibatches
+        self.clip_ratio = clip_ratio
+        self.value_coefficient = value_coefficient
+        self.normalize_advantages = normalize_advantages
+        self.kl_stop = kl_stop
+        if objective == "clip":
+            self.policy_loss = PPOClipLoss(
+                self.policy,
+                clip_ratio=clip_ratio,
+                entropy_coefficient=entropy_coefficient,
+            )
+        elif objective == "kl_penalty":
+            self.policy_loss = PPOKLPenaltyLoss(
+                self.policy,
+                kl_coefficient=kl_coefficient,
+                kl_target=kl_target,
+                entropy_coefficient=entropy_coefficient,
+            )
+        else:
+            raise ValueError(
+                f"objective must be 'clip' or 'kl_penalty', got {objective!r}"
+            )
+        self.objective = objective
+        self.value_clip = value_clip
+        self.value_loss = (
+            ValueLoss() if value_clip is None else ClippedValueLoss(value_clip)
+        )
+
+    def prepare(self, environment):
+        """Creates every variable that training needs; see `Agent.prepare`."""
+        size = self.steps_per_iteration(environment)
+        if size % self.minibatches:
+            raise ValueError(
+                f"minibatches={self.minibatches} must divide the {size} steps of an "
+                f"iteration ({environment.num_envs} copies of {self.num_steps} steps)"
+            )
+        super().prepare(environment)
+
+    def learn(self, trajectory, seed):
+        """Takes `epochs` times `minibatches` gradient steps; see `OnPolicyAgent`."""
+        batch = self.estimate(trajectory)
+        size = trajectory.reward.shape.num_elements()
+
+        def stop(kl):
+            return False if self.kl_stop is None else kl > 1.5 * self.kl_stop
+
+        def epoch(number, count, kl, sums):
+            order = random.permutation(size, random.fold_in(seed, number))
+            shuffled = tf.nest.map_structure(
+                lambda x: tf.reshape(
+                    tf.gather(x, order),
+                    [self.minibatches, size // self.minibatches, *x.shape[1:]],
+                ),
+                batch,
+            )
+
+            def minibatch(index, count, kl, sums):
+                metrics = self._minibatch_step(
+                    tf.nest.map_structure(lambda x: tf.gather(x, index), shuffled)
+                )
+                sums = {name: sums[name] + metrics[name] for name in sums}
+                return index + 1, count + 1.0, metrics["kl"], sums
+
+            _, count, kl, sums = tf.while_loop(
+                lambda index, count, kl, sums: (
+                    (index < self.minibatches) & ~tf.convert_to_tensor(stop(kl))
+                ),
+                minibatch,
+                (0, count, kl, sums),
+                maximum_iterations=self.minibatches,
+            )
+            return number + 1, count, kl, sums
+
+        _, count, _, sums = tf.while_loop(
+            lambda number, count, kl, sums: (
+                (number < self.epochs) & ~tf.convert_to_tensor(stop(kl))
+            ),
+            epoch,
+            (0, 0.0, 0.0, {name: tf.constant(0.0) for name in self.metric_names}),
+            maximum_iterations=self.epochs,
+        )
+        if self.objective == "kl_penalty":
+            outputs = self.policy_outputs(batch.observation)
+            self.policy_loss.adapt(
+                tf.reduce_mean(self.policy.kl_divergence(batch.old_outputs, outputs))
+            )
+        return {name: value / count for name, value in sums.items()}
+
+    def _minibatch_step(self, batch):
+        advantage = batch.advantage
+        if self.normalize_advantages:
+            mean, variance = tf.nn.moments(advantage, axes=[0])
+            advantage = (advantage - mean) / (tf.sqrt(variance) + 1e-8)
+        policy_targets = pack_policy_targets(
+            batch.action,
+            advantage,
+            batch.old_log_prob,
+            batch.old_outputs if self.objective == "kl_penalty" else None,
+        )
+        value_targets = batch.value_target[:, None]
+        if self.value_clip is not None:
+            value_targets = tf.stack([batch.value_target, batch.old_value], axis=1)
+        with tf.GradientTape() as tape:
+            outputs, values = self.network(
+                self.preprocess(batch.observation), training=True
+            )
+            policy_loss = self.policy_loss(policy_targets, outputs)
+            value_loss = self.value_loss(value_targets, values)
+            loss = policy_loss + self.value_coefficient * value_loss
+        self.apply_gradients(loss, tape)
+
+        log_ratio = self.policy.log_prob(outputs, batch.action) - batch.old_log_prob
+        ratio = tf.exp(log_ratio)
+        clipped = tf.abs(ratio - 1.0) > self.clip_ratio
+        return {
+            "policy_loss": policy_loss,
+            "value_loss": value_loss,
+            "entropy": tf.reduce_mean(self.policy.entropy(outputs)),
+            # An estimate of KL(pi_old || pi) without bias and of small variance
+            # (Schulman 2020, "Approximating KL divergence").
+            "kl": tf.reduce_mean(ratio - 1.0 - log_ratio),
+            "clip_fraction": tf.reduce_mean(tf.cast(clipped, tf.float32)),
+        }

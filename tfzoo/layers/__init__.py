@@ -1,0 +1,6 @@
+"""Keras layers that the field needs and Keras lacks."""
+
+from tfzoo.layers.diagonal_gaussian_head import DiagonalGaussianHead
+from tfzoo.layers.running_normalization import RunningNormalization
+
+__all__ = ["DiagonalGaussianHead", "RunningNormalization"]
