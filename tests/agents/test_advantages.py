@@ -52,9 +52,7 @@ def test_equals_the_explicit_sum(gae_lambda, jit_compile):
     advantages, targets = estimate({k: tf.constant(v) for k, v in data.items()})
     expected = explicit_sum(**data, discount=0.97, gae_lambda=gae_lambda)
     np.testing.assert_allclose(advantages, expected, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(
-        targets, expected + data["values"], rtol=1e-4, atol=1e-5
-    )
+    np.testing.assert_allclose(targets, expected + data["values"], rtol=1e-4, atol=1e-5)
 
 
 def one_step(terminated, truncated):

@@ -1,4 +1,4 @@
-r"""Advantage actor-critic, the synchronous form of A3C (Mnih et al. 2016, arXiv:1602.01783).
+r"""Synchronous advantage actor-critic, after A3C (Mnih et al. 2016, arXiv:1602.01783).
 
 One gradient step on every n-step trajectory, down
 
@@ -10,7 +10,7 @@ step together and their gradients are averaged, instead of asynchronous workers.
 
 import tensorflow as tf
 
-from tfzoo.agents.on_policy import OnPolicyAgent
+from tfzoo.agents.on_policy import OnPolicyAgent, standardize
 from tfzoo.losses import PolicyGradientLoss, ValueLoss, pack_policy_targets
 
 
@@ -57,25 +57,25 @@ class A2C(OnPolicyAgent):
         )
         self.value_loss = ValueLoss()
 
-    def learn(self, trajectory, seed):
-        """Takes one gradient step; see `OnPolicyAgent`."""
+    def shuffle(self, batch, seed):
+        """Returns the whole batch as the one minibatch; see `OnPolicyAgent`."""
         del seed
-        batch = self.estimate(trajectory)
+        return tf.nest.map_structure(lambda x: x[None], batch)
+
+    def batch_loss(self, batch):
+        """Returns the loss of a batch and its metrics; see `OnPolicyAgent`."""
         advantage = batch.advantage
         if self.normalize_advantages:
-            mean, variance = tf.nn.moments(advantage, axes=[0])
-            advantage = (advantage - mean) / (tf.sqrt(variance) + 1e-8)
-        with tf.GradientTape() as tape:
-            outputs, values = self.network(
-                self.preprocess(batch.observation), training=True
-            )
-            policy_loss = self.policy_loss(
-                pack_policy_targets(batch.action, advantage), outputs
-            )
-            value_loss = self.value_loss(batch.value_target[:, None], values)
-            loss = policy_loss + self.value_coefficient * value_loss
-        self.apply_gradients(loss, tape)
-        return {
+            advantage = standardize(advantage)
+        outputs, values = self.network(
+            self.preprocess(batch.observation), training=True
+        )
+        policy_targets = pack_policy_targets(batch.action, advantage)
+        value_targets = batch.value_target[:, None]
+        # Keras losses called as such would divide by the number of replicas.
+        policy_loss = tf.reduce_mean(self.policy_loss.call(policy_targets, outputs))
+        value_loss = tf.reduce_mean(self.value_loss.call(value_targets, values))
+        return policy_loss + self.value_coefficient * value_loss, {
             "policy_loss": policy_loss,
             "value_loss": value_loss,
             "entropy": tf.reduce_mean(self.policy.entropy(outputs)),

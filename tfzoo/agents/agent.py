@@ -43,7 +43,10 @@ class Agent(keras.Model):
     Attributes:
       env_steps: int64 variable, the environment steps taken so far.
       iterations: int32 variable, the collect-and-learn iterations done so far.
+      metric_names: what learning reports, in the order of the logs.
     """
+
+    metric_names: tuple[str, ...] = ()
 
     def __init__(
         self, observation_space, action_space, *, normalize_observations=False, seed=0
@@ -171,7 +174,7 @@ class Agent(keras.Model):
         """
         if environment is self._environment:
             return
-        if self.optimizer is None:
+        if getattr(self, "optimizer", None) is None:
             raise ValueError("the agent is not compiled; call compile(optimizer=...)")
         for kind in ("observation_space", "action_space"):
             given, expected = getattr(environment, kind), getattr(self, kind)
@@ -223,7 +226,9 @@ class Agent(keras.Model):
         steps_per_epoch = self._steps_per_epoch(environment, steps_per_epoch, unit)
         todo = steps - initial_step
         if todo < 0 or (unit and todo % unit):
-            nearest = initial_step + -(-max(todo, unit or 1) // (unit or 1)) * (unit or 1)
+            nearest = initial_step + -(-max(todo, unit or 1) // (unit or 1)) * (
+                unit or 1
+            )
             raise ValueError(
                 f"steps={steps} must be a multiple of the {unit} steps of one "
                 f"iteration after the {initial_step} done; the next is {nearest}"
@@ -240,17 +245,21 @@ class Agent(keras.Model):
             verbose=0,
         )
         self.stop_training = False
-        offset = int(self.env_steps) - initial_step
+        offset = int(self.env_steps.read_value()) - initial_step
         start = time.perf_counter()
         callbacks.on_train_begin()
         epoch, logs = 0, {}
-        while int(self.env_steps) - offset < steps and not self.stop_training:
+        while (
+            int(self.env_steps.read_value()) - offset < steps and not self.stop_training
+        ):
             callbacks.on_epoch_begin(epoch)
-            done, began = int(self.env_steps), time.perf_counter()
+            done, began = int(self.env_steps.read_value()), time.perf_counter()
             target = min(done + steps_per_epoch, steps + offset)
             logs = self._logs(self._train_function(tf.constant(target, tf.int64)))
             now = time.perf_counter()
-            logs["steps_per_second"] = (int(self.env_steps) - done) / (now - began)
+            logs["steps_per_second"] = (int(self.env_steps.read_value()) - done) / (
+                now - began
+            )
             logs["seconds"] = now - start
             callbacks.on_epoch_end(epoch, logs)
             epoch += 1
@@ -273,12 +282,14 @@ class Agent(keras.Model):
         """Turns the sums of a train function into the means that logs hold."""
         sums = {name: float(value) for name, value in sums.items()}
         episodes, iterations = sums.pop("episodes"), sums.pop("iterations")
-        logs = {"steps": int(self.env_steps), "episodes": int(episodes)}
+        logs = {"steps": int(self.env_steps.read_value()), "episodes": int(episodes)}
         for name in ("episode_return", "episode_length"):
             total = sums.pop(name)
             logs[name] = total / episodes if episodes else float("nan")
-        logs.update({name: value / iterations for name, value in sums.items()})
-        logs["learning_rate"] = float(self.optimizer.learning_rate)
+        logs.update({name: sums[name] / iterations for name in self.metric_names})
+        logs["learning_rate"] = float(
+            tf.convert_to_tensor(self.optimizer.learning_rate)
+        )
         return logs
 
     def evaluate(self, environment, episodes=100, *, seed=0, greedy=True):

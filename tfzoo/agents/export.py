@@ -19,9 +19,7 @@ def export_policy(agent, filepath, *, format="tf_saved_model", verbose=None):
       ValueError: if `format` is not one of those named there.
     """
     if format not in ("tf_saved_model", "litert"):
-        raise ValueError(
-            f"format must be 'tf_saved_model' or 'litert', got {format!r}"
-        )
+        raise ValueError(f"format must be 'tf_saved_model' or 'litert', got {format!r}")
     filepath = pathlib.Path(filepath)
     filepath.parent.mkdir(parents=True, exist_ok=True)
     unfinished = filepath.with_name(f".{filepath.name}.unfinished")

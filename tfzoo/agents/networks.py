@@ -10,7 +10,7 @@ from tfzoo.layers.diagonal_gaussian_head import DiagonalGaussianHead
 
 
 class _Initializers:
-    """Orthogonal initializers (Saxe et al. 2013, arXiv:1312.6120), each of its own seed."""
+    """Orthogonal initializers (Saxe et al. 2013, arXiv:1312.6120), a seed for each."""
 
     def __init__(self, seed):
         self.seed = seed
@@ -80,7 +80,9 @@ def actor_critic(
     if torso not in _TORSOS:
         raise ValueError(f"torso must be one of {sorted(_TORSOS)}, got {torso!r}")
     is_cnn = torso == "atari_cnn"
-    hidden_units = ((512,) if is_cnn else (64, 64)) if hidden_units is None else hidden_units
+    hidden_units = (
+        ((512,) if is_cnn else (64, 64)) if hidden_units is None else hidden_units
+    )
     activation = activation or ("relu" if is_cnn else "tanh")
     shared = is_cnn if shared is None else shared
     orthogonal = _Initializers(seed)

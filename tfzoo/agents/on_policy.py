@@ -9,8 +9,14 @@ import tensorflow as tf
 from tfzoo import random
 from tfzoo.agents.advantages import generalized_advantage_estimation
 from tfzoo.agents.agent import Agent
+from tfzoo.agents.mirrored import make_mirrored_train_function
 from tfzoo.agents.networks import actor_critic
-from tfzoo.agents.trajectory import Trajectory, TrajectoryBuffer
+from tfzoo.agents.trajectory import (
+    EPISODE_SUMS,
+    HostCollector,
+    Trajectory,
+    transform_rewards,
+)
 from tfzoo.environments import InGraphEnvironment, UnsupportedSpaceError
 from tfzoo.layers import RunningNormalization
 from tfzoo.losses import (
@@ -19,8 +25,6 @@ from tfzoo.losses import (
     DiagonalGaussianPolicy,
     MultiCategoricalPolicy,
 )
-
-_EPISODE_SUMS = ("episodes", "episode_return", "episode_length")
 
 
 def policy_for(action_space):
@@ -33,7 +37,10 @@ def policy_for(action_space):
         return CategoricalPolicy(int(action_space.n))
     if isinstance(action_space, gym.spaces.Box) and len(action_space.shape) == 1:
         return DiagonalGaussianPolicy(action_space.shape[0])
-    if isinstance(action_space, gym.spaces.MultiDiscrete) and action_space.nvec.ndim == 1:
+    if (
+        isinstance(action_space, gym.spaces.MultiDiscrete)
+        and action_space.nvec.ndim == 1
+    ):
         return MultiCategoricalPolicy([int(n) for n in action_space.nvec])
     if isinstance(action_space, gym.spaces.MultiBinary) and isinstance(
         action_space.n, (int, np.integer)
@@ -67,6 +74,32 @@ class Batch(NamedTuple):
     old_value: tf.Tensor
 
 
+def standardize(values, weight=None):
+    """Shifts and scales values, float32 [B], to mean 0 and deviation 1.
+
+    Under `tf.distribute` the moments are those over all replicas.
+
+    Args:
+      values: float32 [B].
+      weight: float32 [B], sums to 1; by default all weigh the same.
+    """
+    replica = tf.distribute.get_replica_context()
+
+    def mean(x):
+        x = tf.reduce_mean(x) if weight is None else tf.reduce_sum(weight * x)
+        if replica.num_replicas_in_sync > 1:
+            x = replica.all_reduce(tf.distribute.ReduceOp.MEAN, x)
+        return x
+
+    centered = values - mean(values)
+    return centered / (tf.sqrt(mean(tf.square(centered))) + 1e-8)
+
+
+def first_episodes(done):
+    """Whether a step belongs to the first episode of its copy, bool [T, N]."""
+    return tf.cumsum(tf.cast(done, tf.int32), axis=0, exclusive=True) == 0
+
+
 class OnPolicyAgent(Agent):
     """Collects trajectories with its current policy, then learns from them once.
 
@@ -74,7 +107,8 @@ class OnPolicyAgent(Agent):
     compiled call (the Anakin design, Hessel et al. 2021, arXiv:2104.06272). With a
     host environment, acting is one compiled call for all copies, and learning one.
 
-    A subclass gives `learn`, and the names of the metrics that it returns.
+    A subclass gives `batch_loss` and the names of the metrics that it returns; it may
+    go over the trajectories in several `epochs` of several `minibatches`.
 
     Args:
       observation_space, action_space: the Gymnasium spaces of one environment copy.
@@ -90,7 +124,8 @@ class OnPolicyAgent(Agent):
       seed: an integer.
     """
 
-    metric_names: tuple[str, ...] = ()
+    epochs = 1
+    minibatches = 1
     # Whether every iteration starts from a reset and ends with the first episodes.
     whole_episodes = False
 
@@ -120,6 +155,7 @@ class OnPolicyAgent(Agent):
             normalize_observations=normalize_observations,
             seed=seed,
         )
+        self._strategy = tf.distribute.get_strategy()
         self.policy = policy
         self.num_steps = num_steps
         self.discount = discount
@@ -170,27 +206,44 @@ class OnPolicyAgent(Agent):
 
     def _build(self, environment):
         num_envs = environment.num_envs
-        # Undiscounted returns so far, for the logs, and discounted ones, for the
-        # scale of rewards; both of the episodes under way.
-        carried = [tf.zeros([num_envs]), tf.zeros([num_envs], tf.int32)]
+        self.discounted_return = None
         if self.reward_normalization is not None:
-            carried.append(tf.zeros([num_envs]))
+            self.discounted_return = tf.Variable(tf.zeros([num_envs]), trainable=False)
         if isinstance(environment, InGraphEnvironment):
-            reset = environment.reset(random.fold_in(self._base_seed, -1))
-            self._state_structure = reset
-            carried = [*tf.nest.flatten(reset), *carried]
-        self.environment_variables = [
-            tf.Variable(tensor, trainable=False) for tensor in carried
-        ]
+            state, observation = environment.reset(random.fold_in(self._base_seed, -1))
+            # With the undiscounted return and the length so far, for the logs.
+            self._carried = tf.nest.map_structure(
+                lambda tensor: tf.Variable(tensor, trainable=False),
+                (
+                    state,
+                    observation,
+                    tf.zeros([num_envs]),
+                    tf.zeros([num_envs], tf.int32),
+                ),
+            )
 
-    def _collect(self, environment, seed):
-        """Acts in the graph; returns a Trajectory and the sums over ended episodes."""
-        num_reset = len(tf.nest.flatten(self._state_structure))
-        variables = self.environment_variables
-        state, observation = tf.nest.pack_sequence_as(
-            self._state_structure, [v.read_value() for v in variables[:num_reset]]
-        )
-        returns, lengths = (v.read_value() for v in variables[num_reset:][:2])
+    def read_carried(self):
+        """Returns what `collect` carries from one iteration to the next."""
+        return tf.nest.map_structure(lambda v: v.read_value(), self._carried)
+
+    def assign_carried(self, carried):
+        """Keeps what `collect` returned to be carried on."""
+        tf.nest.map_structure(lambda v, x: v.assign(x), self._carried, carried)
+
+    def collect(self, environment, carried, seed):
+        """Acts in an in-graph environment for `num_steps` steps.
+
+        Args:
+          environment: of N copies.
+          carried: the state and observation of the environment, and the returns and
+            lengths so far of the episodes under way, [N]; as it was last returned.
+          seed: int32 [2].
+
+        Returns:
+          (a `Trajectory` of tensors, what to carry on, a dict of sums over the
+          episodes that ended)
+        """
+        state, observation, returns, lengths = carried
         noise_seed, step_seed = tf.unstack(random.split(seed, 2))
         if self.whole_episodes:
             state, observation = environment.reset(random.fold_in(seed, -1))
@@ -205,9 +258,7 @@ class OnPolicyAgent(Agent):
             action = self.policy.sample(
                 self.policy_outputs(observation), tf.gather(noise, t)
             )
-            state, now = environment.step(
-                state, action, step_seed + tf.stack([0, t])
-            )
+            state, now = environment.step(state, action, step_seed + tf.stack([0, t]))
             done = now.terminated | now.truncated
             ended = done & playing
             returns, lengths = returns + now.reward, lengths + 1
@@ -236,7 +287,16 @@ class OnPolicyAgent(Agent):
             returns, lengths = tf.where(done, 0.0, returns), tf.where(done, 0, lengths)
             if self.whole_episodes:
                 playing &= ~done
-            return t + 1, playing, state, now.observation, returns, lengths, sums, arrays
+            return (
+                t + 1,
+                playing,
+                state,
+                now.observation,
+                returns,
+                lengths,
+                sums,
+                arrays,
+            )
 
         action_spec = tf.TensorSpec(
             [num_envs, *self.action_space.shape],
@@ -252,9 +312,7 @@ class OnPolicyAgent(Agent):
             observation,
         )
         arrays = Trajectory(
-            *(
-                tf.TensorArray(s.dtype, num_steps, element_shape=s.shape) for s in specs
-            )
+            *(tf.TensorArray(s.dtype, num_steps, element_shape=s.shape) for s in specs)
         )
         _, _, state, observation, returns, lengths, sums, arrays = tf.while_loop(
             lambda t, playing, *_: (t < num_steps) & tf.reduce_any(playing),
@@ -271,15 +329,10 @@ class OnPolicyAgent(Agent):
             ),
             maximum_iterations=num_steps,
         )
-        for variable, tensor in zip(
-            variables,
-            [*tf.nest.flatten((state, observation)), returns, lengths],
-            strict=False,
-        ):
-            variable.assign(tensor)
         trajectory = Trajectory(*(array.stack() for array in arrays))
         sums = (sums[0], sums[1], tf.cast(sums[2], tf.float32))
-        return trajectory, dict(zip(_EPISODE_SUMS, sums, strict=True))
+        carried = (state, observation, returns, lengths)
+        return trajectory, carried, dict(zip(EPISODE_SUMS, sums, strict=True))
 
     # Learning.
 
@@ -291,9 +344,61 @@ class OnPolicyAgent(Agent):
           seed: int32 [2].
 
         Returns:
-          A dict of float32 scalars, named by `metric_names`.
+          A dict of float32 scalars, named by `metric_names`: means over minibatches.
         """
-        raise NotImplementedError
+        batch = self.estimate(trajectory)
+        zeros = {name: tf.constant(0.0) for name in self.metric_names}
+
+        def epoch(number, count, last, sums):
+            shuffled = self.shuffle(batch, random.fold_in(seed, number))
+
+            def minibatch(index, count, last, sums):
+                last = self.update(
+                    tf.nest.map_structure(lambda x: tf.gather(x, index), shuffled)
+                )
+                sums = {name: sums[name] + last[name] for name in sums}
+                return index + 1, count + 1.0, last, sums
+
+            _, count, last, sums = tf.while_loop(
+                lambda index, count, last, sums: (
+                    (index < self.minibatches) & self.goes_on(last)
+                ),
+                minibatch,
+                (0, count, last, sums),
+                maximum_iterations=self.minibatches,
+            )
+            return number + 1, count, last, sums
+
+        _, count, _, sums = tf.while_loop(
+            lambda number, count, last, sums: (
+                (number < self.epochs) & self.goes_on(last)
+            ),
+            epoch,
+            (0, 0.0, zeros, zeros),
+            maximum_iterations=self.epochs,
+        )
+        self.finish_learning(batch)
+        return {name: value / count for name, value in sums.items()}
+
+    def shuffle(self, batch, seed):
+        """Returns the `Batch` shuffled, as minibatches [minibatches, size, ...]."""
+        size = batch.advantage.shape[0]
+        order = random.permutation(size, seed)
+        return tf.nest.map_structure(
+            lambda x: tf.reshape(
+                tf.gather(x, order),
+                [self.minibatches, size // self.minibatches, *x.shape[1:]],
+            ),
+            batch,
+        )
+
+    def goes_on(self, metrics):
+        """Whether to learn from the next minibatch, after the metrics of the last."""
+        del metrics
+        return True
+
+    def finish_learning(self, batch):
+        """Called once after all minibatches of an iteration."""
 
     def estimate(self, trajectory):
         """Estimates advantages and flattens a trajectory into a `Batch`."""
@@ -331,68 +436,73 @@ class OnPolicyAgent(Agent):
 
     def _normalize(self, rewards, done):
         """Scales rewards by the running deviation of the discounted return."""
-        carried = self.environment_variables[-1]
+        ended_before = tf.concat([tf.zeros_like(done[:1]), done[:-1]], axis=0)
         discounted = tf.scan(
-            lambda before, step: step[0] + self.discount * before * step[1],
-            (rewards, self._continues(done)),
-            initializer=carried.read_value(),
+            lambda before, step: (
+                step[0] + self.discount * tf.where(step[1], 0.0, before)
+            ),
+            (rewards, ended_before),
+            initializer=self.discounted_return.read_value(),
         )
-        carried.assign(tf.where(done[-1], 0.0, discounted[-1]))
+        self.discounted_return.assign(tf.where(done[-1], 0.0, discounted[-1]))
         self.reward_normalization.update(discounted)
         return self.reward_normalization(rewards)
 
-    @staticmethod
-    def _continues(done):
-        """1 where the step before was of the same episode, float32 [T, N]."""
-        before = tf.concat([tf.zeros_like(done[:1]), done[:-1]], axis=0)
-        return tf.where(before, 0.0, 1.0)
+    def batch_loss(self, batch):
+        """Returns the loss of a `Batch`, a scalar, and a dict of metrics."""
+        raise NotImplementedError
 
-    def apply_gradients(self, loss, tape):
-        """Takes one optimizer step down the gradient of `loss`."""
-        variables = self.trainable_variables
-        gradients = tape.gradient(loss, [v.value for v in variables])
-        self.optimizer.apply(gradients, variables)
+    def batch_gradients(self, *batch):
+        """Returns the gradients by `trainable_variables` and the metrics of a batch."""
+        with tf.GradientTape() as tape:
+            loss, metrics = self.batch_loss(*batch)
+        variables = [v.value for v in self.trainable_variables]
+        return tape.gradient(loss, variables), metrics
+
+    def update(self, *batch):
+        """Takes one optimizer step down `batch_loss`; returns the metrics."""
+        gradients, metrics = self.batch_gradients(*batch)
+        self.optimizer.apply(gradients, self.trainable_variables)
+        return metrics
 
     # Training.
 
     def _make_train_function(self, environment):
+        if self._strategy.num_replicas_in_sync > 1:
+            return make_mirrored_train_function(self, environment, self._strategy)
         if isinstance(environment, InGraphEnvironment):
             return self._compiled(lambda target: self._train(environment, target))
         return self._make_host_train_function(environment)
 
-    def _iteration_seeds(self):
+    def iteration_seeds(self):
+        """Returns the seeds to collect and to learn with, of the current iteration."""
         seed = random.fold_in(self._base_seed, self.iterations.read_value())
         return tf.unstack(random.split(seed, 2))
 
-    def _finish_iteration(self, trajectory, steps):
+    def finish_iteration(self, trajectory):
         """Counts, and lets the statistics of observations follow."""
         if self.observation_normalization is not None:
             self.observation_normalization.update(trajectory.observation)
+        steps = tf.size(trajectory.reward, tf.int64)
+        if self.whole_episodes:
+            steps = tf.reduce_sum(tf.cast(first_episodes(trajectory.done), tf.int64))
         self.iterations.assign_add(1)
         self.env_steps.assign_add(steps)
-
-    def _steps_taken(self, trajectory):
-        if not self.whole_episodes:
-            return tf.size(trajectory.reward, tf.int64)
-        return tf.reduce_sum(tf.cast(self.first_episodes(trajectory.done), tf.int64))
-
-    @staticmethod
-    def first_episodes(done):
-        """Whether a step belongs to the first episode of its copy, bool [T, N]."""
-        ended = tf.cumsum(tf.cast(done, tf.int32), axis=0, exclusive=True)
-        return ended == 0
 
     def _train(self, environment, target):
         """Iterates until `env_steps` reaches `target`; one compiled call."""
 
         def iterate(sums):
-            collect_seed, learn_seed = self._iteration_seeds()
-            trajectory, episodes = self._collect(environment, collect_seed)
+            collect_seed, learn_seed = self.iteration_seeds()
+            trajectory, carried, episodes = self.collect(
+                environment, self.read_carried(), collect_seed
+            )
+            self.assign_carried(carried)
             metrics = self._learn(environment, trajectory, learn_seed)
             new = {**episodes, "iterations": 1.0, **metrics}
             return ({name: sums[name] + new[name] for name in sums},)
 
-        names = (*_EPISODE_SUMS, "iterations", *self.metric_names)
+        names = (*EPISODE_SUMS, "iterations", *self.metric_names)
         (sums,) = tf.while_loop(
             lambda _: self.env_steps.read_value() < target,
             iterate,
@@ -401,30 +511,25 @@ class OnPolicyAgent(Agent):
         return sums
 
     def _learn(self, environment, trajectory, seed):
-        if environment.reward_transform is not None:
-            rewards = environment.reward_transform(trajectory.reward)
-            trajectory = trajectory._replace(reward=rewards)
-        metrics = self.learn(trajectory, seed)
-        self._finish_iteration(trajectory, self._steps_taken(trajectory))
+        metrics = self.learn(transform_rewards(environment, trajectory), seed)
+        self.finish_iteration(trajectory)
         return metrics
 
     def _make_host_train_function(self, environment):
         def act(observation, t):
-            return self.act(
-                observation, random.fold_in(self._iteration_seeds()[0], t)
-            )
+            return self.act(observation, random.fold_in(self.iteration_seeds()[0], t))
 
         act = self._compiled(act)
         learn = self._compiled(
             lambda trajectory: self._learn(
-                environment, trajectory, self._iteration_seeds()[1]
+                environment, trajectory, self.iteration_seeds()[1]
             )
         )
-        collector = _HostCollector(environment, self.num_steps, self.whole_episodes)
+        collector = HostCollector(environment, self.num_steps, self.whole_episodes)
 
         def train(target):
-            sums = dict.fromkeys((*_EPISODE_SUMS, "iterations"), 0.0)
-            while self.env_steps < target:
+            sums = dict.fromkeys((*EPISODE_SUMS, "iterations"), 0.0)
+            while self.env_steps.read_value() < target:
                 trajectory, episodes = collector.collect(act, self.seed)
                 metrics = learn(trajectory)
                 for name, value in {**episodes, "iterations": 1, **metrics}.items():
@@ -452,50 +557,3 @@ class OnPolicyAgent(Agent):
         from tfzoo.agents.export import export_policy
 
         export_policy(self, filepath, format=format, verbose=verbose, **kwargs)
-
-
-class _HostCollector:
-    """Steps a host environment and remembers where it stands between iterations."""
-
-    def __init__(self, environment, num_steps, whole_episodes):
-        self.environment = environment
-        self.whole_episodes = whole_episodes
-        self.buffer = TrajectoryBuffer(num_steps)
-        self.observation = None
-        self.returns = np.zeros(environment.num_envs)
-        self.lengths = np.zeros(environment.num_envs, int)
-
-    def collect(self, act, seed):
-        """Returns a Trajectory of arrays and the sums over the ended episodes."""
-        if self.observation is None or self.whole_episodes:
-            first = self.observation is None
-            self.observation = self.environment.reset(seed if first else None)
-            self.returns[:] = self.lengths[:] = 0
-        sums = dict.fromkeys(_EPISODE_SUMS, 0.0)
-        playing = np.ones(self.environment.num_envs, bool)
-        self.buffer.clear()
-        while self.buffer.size < self.buffer.num_steps and playing.any():
-            action = np.asarray(act(self.observation, np.int32(self.buffer.size)))
-            step = self.environment.step(action)
-            self.buffer.add(
-                observation=self.observation,
-                action=action,
-                reward=step.reward,
-                terminated=step.terminated,
-                truncated=step.truncated,
-                final_observation=step.final_observation,
-            )
-            self.observation = step.observation
-            self.returns += step.reward
-            self.lengths += 1
-            done = step.terminated | step.truncated
-            if done.any():
-                ended = done & playing
-                sums["episodes"] += ended.sum()
-                sums["episode_return"] += self.returns[ended].sum()
-                sums["episode_length"] += self.lengths[ended].sum()
-                self.returns[done] = self.lengths[done] = 0
-                if self.whole_episodes:
-                    playing &= ~done
-        return self.buffer.trajectory(), sums
-

@@ -16,8 +16,7 @@ many implementations, a time limit does not end the bootstrap.
 
 import tensorflow as tf
 
-from tfzoo import random
-from tfzoo.agents.on_policy import OnPolicyAgent
+from tfzoo.agents.on_policy import OnPolicyAgent, standardize
 from tfzoo.losses import (
     ClippedValueLoss,
     PPOClipLoss,
@@ -116,61 +115,23 @@ class PPO(OnPolicyAgent):
             )
         super().prepare(environment)
 
-    def learn(self, trajectory, seed):
-        """Takes `epochs` times `minibatches` gradient steps; see `OnPolicyAgent`."""
-        batch = self.estimate(trajectory)
-        size = trajectory.reward.shape.num_elements()
+    def goes_on(self, metrics):
+        """Whether the policy is still near enough to the old one."""
+        return True if self.kl_stop is None else metrics["kl"] <= 1.5 * self.kl_stop
 
-        def stop(kl):
-            return False if self.kl_stop is None else kl > 1.5 * self.kl_stop
-
-        def epoch(number, count, kl, sums):
-            order = random.permutation(size, random.fold_in(seed, number))
-            shuffled = tf.nest.map_structure(
-                lambda x: tf.reshape(
-                    tf.gather(x, order),
-                    [self.minibatches, size // self.minibatches, *x.shape[1:]],
-                ),
-                batch,
-            )
-
-            def minibatch(index, count, kl, sums):
-                metrics = self._minibatch_step(
-                    tf.nest.map_structure(lambda x: tf.gather(x, index), shuffled)
-                )
-                sums = {name: sums[name] + metrics[name] for name in sums}
-                return index + 1, count + 1.0, metrics["kl"], sums
-
-            _, count, kl, sums = tf.while_loop(
-                lambda index, count, kl, sums: (
-                    (index < self.minibatches) & ~tf.convert_to_tensor(stop(kl))
-                ),
-                minibatch,
-                (0, count, kl, sums),
-                maximum_iterations=self.minibatches,
-            )
-            return number + 1, count, kl, sums
-
-        _, count, _, sums = tf.while_loop(
-            lambda number, count, kl, sums: (
-                (number < self.epochs) & ~tf.convert_to_tensor(stop(kl))
-            ),
-            epoch,
-            (0, 0.0, 0.0, {name: tf.constant(0.0) for name in self.metric_names}),
-            maximum_iterations=self.epochs,
-        )
+    def finish_learning(self, batch):
+        """Lets the coefficient of the KL penalty follow the measured divergence."""
         if self.objective == "kl_penalty":
             outputs = self.policy_outputs(batch.observation)
             self.policy_loss.adapt(
                 tf.reduce_mean(self.policy.kl_divergence(batch.old_outputs, outputs))
             )
-        return {name: value / count for name, value in sums.items()}
 
-    def _minibatch_step(self, batch):
+    def batch_loss(self, batch):
+        """Returns the loss of a minibatch and its metrics; see `OnPolicyAgent`."""
         advantage = batch.advantage
         if self.normalize_advantages:
-            mean, variance = tf.nn.moments(advantage, axes=[0])
-            advantage = (advantage - mean) / (tf.sqrt(variance) + 1e-8)
+            advantage = standardize(advantage)
         policy_targets = pack_policy_targets(
             batch.action,
             advantage,
@@ -180,19 +141,17 @@ class PPO(OnPolicyAgent):
         value_targets = batch.value_target[:, None]
         if self.value_clip is not None:
             value_targets = tf.stack([batch.value_target, batch.old_value], axis=1)
-        with tf.GradientTape() as tape:
-            outputs, values = self.network(
-                self.preprocess(batch.observation), training=True
-            )
-            policy_loss = self.policy_loss(policy_targets, outputs)
-            value_loss = self.value_loss(value_targets, values)
-            loss = policy_loss + self.value_coefficient * value_loss
-        self.apply_gradients(loss, tape)
+        outputs, values = self.network(
+            self.preprocess(batch.observation), training=True
+        )
+        # Keras losses called as such would divide by the number of replicas.
+        policy_loss = tf.reduce_mean(self.policy_loss.call(policy_targets, outputs))
+        value_loss = tf.reduce_mean(self.value_loss.call(value_targets, values))
 
         log_ratio = self.policy.log_prob(outputs, batch.action) - batch.old_log_prob
         ratio = tf.exp(log_ratio)
         clipped = tf.abs(ratio - 1.0) > self.clip_ratio
-        return {
+        return policy_loss + self.value_coefficient * value_loss, {
             "policy_loss": policy_loss,
             "value_loss": value_loss,
             "entropy": tf.reduce_mean(self.policy.entropy(outputs)),

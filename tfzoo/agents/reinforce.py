@@ -10,7 +10,7 @@ baseline: it takes no part in G_t, save where a time limit cut the episode short
 
 import tensorflow as tf
 
-from tfzoo.agents.on_policy import OnPolicyAgent
+from tfzoo.agents.on_policy import OnPolicyAgent, first_episodes, standardize
 from tfzoo.losses import PolicyGradientLoss, ValueLoss, pack_policy_targets
 
 
@@ -71,31 +71,24 @@ class REINFORCE(OnPolicyAgent):
     def learn(self, trajectory, seed):
         """Takes one gradient step; see `OnPolicyAgent`."""
         del seed
-        batch = self.estimate(trajectory)
-        played = tf.reshape(self.first_episodes(trajectory.done), [-1])
+        played = tf.reshape(first_episodes(trajectory.done), [-1])
         weight = tf.cast(played, tf.float32)
-        weight /= tf.reduce_sum(weight)
+        return self.update(self.estimate(trajectory), weight / tf.reduce_sum(weight))
+
+    def batch_loss(self, batch, weight):
+        """Returns the loss and metrics of a `Batch` whose steps have a weight [B]."""
         advantage = batch.advantage
         if self.normalize_advantages:
-            mean = tf.reduce_sum(weight * advantage)
-            variance = tf.reduce_sum(weight * tf.square(advantage - mean))
-            advantage = (advantage - mean) / (tf.sqrt(variance) + 1e-8)
-        with tf.GradientTape() as tape:
-            outputs, values = self.network(
-                self.preprocess(batch.observation), training=True
-            )
-            policy_loss = tf.reduce_sum(
-                weight
-                * self.policy_loss.call(
-                    pack_policy_targets(batch.action, advantage), outputs
-                )
-            )
-            value_loss = tf.reduce_sum(
-                weight * self.value_loss.call(batch.value_target[:, None], values)
-            )
-            loss = policy_loss + self.value_coefficient * value_loss
-        self.apply_gradients(loss, tape)
-        return {
+            advantage = standardize(advantage, weight)
+        outputs, values = self.network(
+            self.preprocess(batch.observation), training=True
+        )
+        policy_targets = pack_policy_targets(batch.action, advantage)
+        policy_loss = self.policy_loss.call(policy_targets, outputs)
+        value_loss = self.value_loss.call(batch.value_target[:, None], values)
+        policy_loss = tf.reduce_sum(weight * policy_loss)
+        value_loss = tf.reduce_sum(weight * value_loss)
+        return policy_loss + self.value_coefficient * value_loss, {
             "policy_loss": policy_loss,
             "value_loss": value_loss,
             "entropy": tf.reduce_sum(weight * self.policy.entropy(outputs)),

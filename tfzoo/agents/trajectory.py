@@ -5,6 +5,9 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+# What is summed over the episodes that ended: their number, returns and lengths.
+EPISODE_SUMS = ("episodes", "episode_return", "episode_length")
+
 
 class Trajectory(NamedTuple):
     """T steps of N environment copies; every field is [T, N, ...].
@@ -29,6 +32,14 @@ class Trajectory(NamedTuple):
     def done(self):
         """Whether the episode ended at step t in either way, bool [T, N]."""
         return self.terminated | self.truncated
+
+
+def transform_rewards(environment, trajectory):
+    """Returns the trajectory with the rewards that the environment's user wants."""
+    if environment.reward_transform is None:
+        return trajectory
+    rewards = environment.reward_transform(trajectory.reward)
+    return trajectory._replace(reward=rewards)
 
 
 class TrajectoryBuffer:
@@ -80,3 +91,49 @@ class TrajectoryBuffer:
         The arrays are the buffer's own: use them before the next `add`.
         """
         return Trajectory(**self._fields)
+
+
+class HostCollector:
+    """Steps a host environment and remembers where it stands between iterations."""
+
+    def __init__(self, environment, num_steps, whole_episodes):
+        self.environment = environment
+        self.whole_episodes = whole_episodes
+        self.buffer = TrajectoryBuffer(num_steps)
+        self.observation = None
+        self.returns = np.zeros(environment.num_envs)
+        self.lengths = np.zeros(environment.num_envs, int)
+
+    def collect(self, act, seed):
+        """Returns a Trajectory of arrays and the sums over the ended episodes."""
+        if self.observation is None or self.whole_episodes:
+            first = self.observation is None
+            self.observation = self.environment.reset(seed if first else None)
+            self.returns[:] = self.lengths[:] = 0
+        sums = dict.fromkeys(EPISODE_SUMS, 0.0)
+        playing = np.ones(self.environment.num_envs, bool)
+        self.buffer.clear()
+        while self.buffer.size < self.buffer.num_steps and playing.any():
+            action = np.asarray(act(self.observation, np.int32(self.buffer.size)))
+            step = self.environment.step(action)
+            self.buffer.add(
+                observation=self.observation,
+                action=action,
+                reward=step.reward,
+                terminated=step.terminated,
+                truncated=step.truncated,
+                final_observation=step.final_observation,
+            )
+            self.observation = step.observation
+            self.returns += step.reward
+            self.lengths += 1
+            done = step.terminated | step.truncated
+            if done.any():
+                ended = done & playing
+                sums["episodes"] += ended.sum()
+                sums["episode_return"] += self.returns[ended].sum()
+                sums["episode_length"] += self.lengths[ended].sum()
+                self.returns[done] = self.lengths[done] = 0
+                if self.whole_episodes:
+                    playing &= ~done
+        return self.buffer.trajectory(), sums

@@ -1,0 +1,283 @@
+"""PPO, ours and Stable-Baselines3's, on the same machine in one run.
+
+  python benchmarks/ppo.py                   # everything, on one thread each
+  python benchmarks/ppo.py --parts=defaults,small --repeats=5
+
+Each measurement is a process of its own, pinned to one core, with one host thread.
+The two take turns. A part has a fixed algorithm setting, the same for both:
+
+  defaults   CartPole-v1, Stable-Baselines3's own defaults: 8 environments, 2,048
+             steps, minibatches of 64, 10 epochs, two networks of 64-64
+  small      CartPole-v1, 4 environments, 128 steps, 4 minibatches, 4 epochs
+  solve      CartPole-v1 with the tuned settings of RL Baselines3 Zoo: the time to a
+             mean return of at least 475 over 100 evaluation episodes. Compilation is
+             counted, imports and evaluation are not
+  host       HalfCheetah-v5 in this process, 8 environments, 256 steps, minibatches of
+             64, 10 epochs, normalised observations and rewards
+
+It prints a Markdown table; the ratio is ours over theirs.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+from absl import app, flags
+
+_PARTS = ("defaults", "small", "solve", "host")
+_PEERS = ("tfzoo", "stable_baselines3")
+_PARTS_FLAG = flags.DEFINE_list("parts", list(_PARTS), "Which parts to run.")
+_REPEATS = flags.DEFINE_integer("repeats", 3, "Measurements of each.", lower_bound=1)
+_SEED = flags.DEFINE_integer("seed", 0, "Of the first; the next have seed + 1, ...")
+_CORE = flags.DEFINE_integer("core", 0, "The core that everything is pinned to.")
+_WORKER = flags.DEFINE_string("worker", None, "For its own use: part:peer:seed.")
+
+_CARTPOLE = {"env": "CartPole-v1", "learning_rate": 3e-4, "discount": 0.99}
+SETTINGS = {
+    "defaults": dict(
+        _CARTPOLE, num_envs=8, num_steps=2048, minibatches=256, epochs=10, lam=0.95
+    ),
+    "small": dict(
+        _CARTPOLE, num_envs=4, num_steps=128, minibatches=4, epochs=4, lam=0.95
+    ),
+    "solve": {
+        "env": "CartPole-v1",
+        "num_envs": 8,
+        "num_steps": 32,
+        "minibatches": 1,
+        "epochs": 20,
+        "lam": 0.8,
+        "discount": 0.98,
+        "learning_rate": 1e-3,
+        "anneal_over": 100_000,
+    },
+    "host": {
+        "env": "HalfCheetah-v5",
+        "num_envs": 8,
+        "num_steps": 256,
+        "minibatches": 32,
+        "epochs": 10,
+        "lam": 0.95,
+        "discount": 0.99,
+        "learning_rate": 3e-4,
+    },
+}
+_MEASURED_SECONDS = 6.0
+# Evaluations in "solve" come every so many environment steps.
+_SOLVE_EVERY = 2_560
+
+
+def measure_tfzoo(part, seed):
+    """Trains ours; returns steps a second and seconds to compile, or to solve."""
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    import keras
+
+    from tfzoo.agents import PPO
+    from tfzoo.environments import make
+
+    s = SETTINGS[part]
+    batch = s["num_envs"] * s["num_steps"]
+    host = part == "host"
+    environment = make(s["env"], s["num_envs"])
+    learning_rate = s["learning_rate"]
+    start = time.perf_counter()
+    if "anneal_over" in s:
+        updates = s["anneal_over"] // batch * s["epochs"] * s["minibatches"]
+        learning_rate = keras.optimizers.schedules.PolynomialDecay(
+            learning_rate, updates, 0.0
+        )
+    agent = PPO(
+        environment.observation_space,
+        environment.action_space,
+        num_steps=s["num_steps"],
+        minibatches=s["minibatches"],
+        epochs=s["epochs"],
+        gae_lambda=s["lam"],
+        discount=s["discount"],
+        normalize_observations=host,
+        normalize_rewards=host,
+        seed=seed,
+    )
+    agent.compile(
+        keras.optimizers.Adam(learning_rate, epsilon=1e-5, global_clipnorm=0.5)
+    )
+
+    def train(steps):
+        done = int(agent.env_steps)
+        agent.fit(
+            environment,
+            done + steps,
+            initial_step=done,
+            steps_per_epoch=steps if not host else None,
+            verbose=0,
+        )
+
+    if part == "solve":
+        evaluating = 0.0
+        mean = 0.0
+        while mean < 475 and int(agent.env_steps) < s["anneal_over"]:
+            train(_SOLVE_EVERY)
+            began = time.perf_counter()
+            mean = agent.evaluate(environment, 100, seed=seed + 100)["mean"]
+            evaluating += time.perf_counter() - began
+        return {
+            "seconds": time.perf_counter() - start - evaluating,
+            "steps": int(agent.env_steps),
+            "return": mean,
+        }
+    train(batch)
+    first = time.perf_counter() - start
+    began = time.perf_counter()
+    train(batch)
+    one = time.perf_counter() - began
+    iterations = max(1, int(_MEASURED_SECONDS / one))
+    began = time.perf_counter()
+    train(iterations * batch)
+    elapsed = time.perf_counter() - began
+    return {"rate": iterations * batch / elapsed, "compile": first - one}
+
+
+def measure_stable_baselines3(part, seed):
+    """The same with the peer, in its usual form."""
+    import torch
+
+    torch.set_num_threads(1)
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.env_util import make_vec_env
+    from stable_baselines3.common.evaluation import evaluate_policy
+    from stable_baselines3.common.vec_env import VecNormalize
+
+    s = SETTINGS[part]
+    batch = s["num_envs"] * s["num_steps"]
+    environment = make_vec_env(s["env"], n_envs=s["num_envs"], seed=seed)
+    if part == "host":
+        environment = VecNormalize(environment)
+
+    def linear(value):
+        return lambda remaining: remaining * value
+
+    start = time.perf_counter()
+    anneal = "anneal_over" in s
+    model = PPO(
+        "MlpPolicy",
+        environment,
+        n_steps=s["num_steps"],
+        batch_size=batch // s["minibatches"],
+        n_epochs=s["epochs"],
+        gae_lambda=s["lam"],
+        gamma=s["discount"],
+        learning_rate=linear(s["learning_rate"]) if anneal else s["learning_rate"],
+        clip_range=linear(0.2) if anneal else 0.2,
+        device="cpu",
+        seed=seed,
+    )
+    if part == "solve":
+        evaluation = make_vec_env(s["env"], n_envs=100, seed=seed + 100)
+        found = {}
+
+        def check(variables, _):
+            steps = variables["self"].num_timesteps
+            if steps % _SOLVE_EVERY or steps == found.get("checked"):
+                return True
+            began = time.perf_counter()
+            mean, _ = evaluate_policy(model, evaluation, n_eval_episodes=100)
+            found["checked"] = steps
+            found["evaluating"] = found.get("evaluating", 0.0) + (
+                time.perf_counter() - began
+            )
+            found.update(steps=steps, mean=mean)
+            return mean < 475
+
+        model.learn(s["anneal_over"], callback=check)
+        return {
+            "seconds": time.perf_counter() - start - found["evaluating"],
+            "steps": found["steps"],
+            "return": float(found["mean"]),
+        }
+    model.learn(batch)
+    began = time.perf_counter()
+    model.learn(batch)
+    iterations = max(1, int(_MEASURED_SECONDS / (time.perf_counter() - began)))
+    began = time.perf_counter()
+    model.learn(iterations * batch)
+    elapsed = time.perf_counter() - began
+    return {"rate": iterations * batch / elapsed, "compile": 0.0}
+
+
+def run_worker(part, peer, seed):
+    """Runs one measurement in a process of its own and returns what it printed."""
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    output = subprocess.run(
+        [sys.executable, __file__, f"--worker={part}:{peer}:{seed}"]
+        + [f"--core={_CORE.value}"],
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    return json.loads(output.strip().splitlines()[-1])
+
+
+def spread(values, form):
+    """Formats a median and the range around it."""
+    low, middle, high = min(values), statistics.median(values), max(values)
+    return f"{middle:{form}} ({low:{form}} to {high:{form}})"
+
+
+def main(argv):
+    """Measures the parts in turn and prints a table."""
+    del argv
+    if _WORKER.value:
+        part, peer, seed = _WORKER.value.split(":")
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, {_CORE.value})
+        measure = {"tfzoo": measure_tfzoo}.get(peer, measure_stable_baselines3)
+        print(json.dumps(measure(part, int(seed))))
+        return
+    unknown = sorted(set(_PARTS_FLAG.value) - set(_PARTS))
+    if unknown:
+        sys.exit(f"--parts={','.join(unknown)}: the parts are {', '.join(_PARTS)}")
+    print("| part | measured | tfzoo | Stable-Baselines3 | ratio |")
+    print("|---|---|---:|---:|---:|")
+    for part in _PARTS_FLAG.value:
+        results = {peer: [] for peer in _PEERS}
+        for repeat in range(_REPEATS.value):
+            for peer in _PEERS:
+                results[peer].append(run_worker(part, peer, _SEED.value + repeat))
+        ours, theirs = results["tfzoo"], results["stable_baselines3"]
+
+        def column(rows, name):
+            return [row[name] for row in rows]
+
+        def row(part, measured, name, form, ours=ours, theirs=theirs):
+            mine, other = column(ours, name), column(theirs, name)
+            ratio = statistics.median(mine) / statistics.median(other)
+            print(
+                f"| {part} | {measured} | {spread(mine, form)} | "
+                f"{spread(other, form)} | {ratio:.2f} |",
+                flush=True,
+            )
+
+        if part == "solve":
+            row(part, "seconds to 475", "seconds", ".2f")
+            row(part, "environment steps to 475", "steps", ",.0f")
+            row(part, "mean return reached", "return", ".1f")
+        else:
+            row(part, "environment steps a second", "rate", ",.0f")
+            compiling = spread(column(ours, "compile"), ".1f")
+            print(f"| {part} | seconds to trace and compile | {compiling} | | |")
+
+
+if __name__ == "__main__":
+    app.run(main)

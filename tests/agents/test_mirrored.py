@@ -1,0 +1,106 @@
+"""Two devices learn what one learns from the same data."""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfzoo import environments, random
+from tfzoo.agents import A2C, PPO, REINFORCE
+from tfzoo.agents.mirrored import MirroredTraining
+
+if len(tf.config.list_logical_devices("CPU")) < 2:
+    pytest.skip(
+        "needs two logical CPU devices, which conftest.py makes",
+        allow_module_level=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def strategy():
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+def build(make, environment, optimizer=None):
+    agent = make(environment.observation_space, environment.action_space, seed=3)
+    agent.compile(optimizer() if optimizer else keras.optimizers.SGD(0.1))
+    agent.prepare(environment)
+    return agent
+
+
+@pytest.mark.parametrize("optimizer", ["plain", "clipping"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        functools.partial(
+            PPO,
+            num_steps=8,
+            epochs=2,
+            minibatches=4,
+            normalize_observations=True,
+            normalize_rewards=True,
+        ),
+        functools.partial(A2C, num_steps=5, normalize_advantages=True),
+    ],
+    ids=["ppo", "a2c"],
+)
+def test_two_devices_learn_what_one_learns_from_the_same_data(
+    strategy, make, optimizer
+):
+    # Plain gradient descent shows any factor that is wrong; Adam would hide it.
+    make_optimizer = functools.partial(
+        keras.optimizers.SGD,
+        0.1,
+        global_clipnorm=0.05 if optimizer != "plain" else None,
+    )
+    environment = environments.make("CartPole-v1", 4)
+    one = build(make, environment, make_optimizer)
+    trajectory, _, _ = one.collect(environment, one.read_carried(), random.make_seed(1))
+    start = [np.array(w) for w in one.get_weights()]
+    metrics = one.learn(trajectory, random.make_seed(2))
+
+    with strategy.scope():
+        two = build(make, environment, make_optimizer)
+    training = MirroredTraining(two, environment, strategy)
+    both = training.learn(trajectory, random.make_seed(2))
+
+    for name in metrics:
+        np.testing.assert_allclose(both[name], metrics[name], rtol=1e-4, atol=1e-5)
+    after = one.get_weights()
+    assert max(np.abs(a - b).max() for a, b in zip(start, after, strict=True)) > 1e-3
+    for a, b in zip(after, two.get_weights(), strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-4, atol=2e-6)
+
+
+def test_fit_over_two_devices_learns(strategy):
+    environment = environments.make("CartPole-v1", 8)
+    with strategy.scope():
+        agent = build(
+            functools.partial(PPO, num_steps=32, epochs=4, minibatches=2),
+            environment,
+            functools.partial(keras.optimizers.Adam, 3e-3),
+        )
+    before = agent.evaluate(environment, 20)["mean"]
+    history = agent.fit(environment, 256 * 15, verbose=0).history
+    assert history["steps"][-1] == int(agent.env_steps.read_value()) == 256 * 15
+    assert history["episodes"][0] > 0
+    assert agent.evaluate(environment, 20)["mean"] > before + 20
+
+
+def test_what_cannot_be_split_is_refused(strategy):
+    environment = environments.make("CartPole-v1", 3)
+    with (
+        strategy.scope(),
+        pytest.raises(ValueError, match="num_envs of 3 cannot be split evenly"),
+    ):
+        build(functools.partial(A2C, num_steps=4), environment)
+    host = environments.make("CartPole-v1", 2, vectorization="sync")
+    with (
+        strategy.scope(),
+        pytest.raises(ValueError, match="only in-graph environments"),
+    ):
+        build(A2C, host)
+    with strategy.scope(), pytest.raises(ValueError, match="REINFORCE cannot be"):
+        build(REINFORCE, environments.make("CartPole-v1", 4))
