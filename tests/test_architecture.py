@@ -15,7 +15,14 @@ ALLOWED = {
     "environments": {"random"},
     "layers": {"random"},
     "datasets": {"random"},
-    "training": {"random", "losses", "optimizers", "layers", "environments", "datasets"},
+    "training": {
+        "random",
+        "losses",
+        "optimizers",
+        "layers",
+        "environments",
+        "datasets",
+    },
 }
 ALLOWED["agents"] = {*ALLOWED["training"], "training"}
 ALLOWED["models"] = {*ALLOWED["training"], "training"}

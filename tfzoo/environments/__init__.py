@@ -1,0 +1,36 @@
+"""Worlds: in-graph environments and the bridge to Gymnasium."""
+
+from tfzoo.environments.acrobot import Acrobot
+from tfzoo.environments.cartpole import CartPole, CartPoleV0
+from tfzoo.environments.environment import Environment, TimeStep
+from tfzoo.environments.errors import (
+    MissingPackageError,
+    UnknownEnvironmentError,
+    UnsupportedSpaceError,
+)
+from tfzoo.environments.host import HostEnvironment
+from tfzoo.environments.in_graph import InGraphEnvironment, State
+from tfzoo.environments.mountain_car import MountainCar, MountainCarContinuous
+from tfzoo.environments.pendulum import Pendulum
+from tfzoo.environments.recording import record_episode
+from tfzoo.environments.registry import IN_GRAPH_ENVIRONMENTS, make
+
+__all__ = [
+    "IN_GRAPH_ENVIRONMENTS",
+    "Acrobot",
+    "CartPole",
+    "CartPoleV0",
+    "Environment",
+    "HostEnvironment",
+    "InGraphEnvironment",
+    "MissingPackageError",
+    "MountainCar",
+    "MountainCarContinuous",
+    "Pendulum",
+    "State",
+    "TimeStep",
+    "UnknownEnvironmentError",
+    "UnsupportedSpaceError",
+    "make",
+    "record_episode",
+]
