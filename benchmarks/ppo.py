@@ -109,7 +109,7 @@ def measure_tfzoo(part, seed):
     )
 
     def train(steps):
-        done = int(agent.env_steps)
+        done = agent.env_steps
         agent.fit(
             environment,
             done + steps,
@@ -121,14 +121,14 @@ def measure_tfzoo(part, seed):
     if part == "solve":
         evaluating = 0.0
         mean = 0.0
-        while mean < 475 and int(agent.env_steps) < s["anneal_over"]:
+        while mean < 475 and agent.env_steps < s["anneal_over"]:
             train(_SOLVE_EVERY)
             began = time.perf_counter()
             mean = agent.evaluate(environment, 100, seed=seed + 100)["mean"]
             evaluating += time.perf_counter() - began
         return {
             "seconds": time.perf_counter() - start - evaluating,
-            "steps": int(agent.env_steps),
+            "steps": agent.env_steps,
             "return": mean,
         }
     train(batch)

@@ -94,7 +94,7 @@ def test_one_trace_same_seed_same_run_and_exact_resume(name, tmp_path):
     unit = agent.steps_per_iteration(environment) or 500
     agent.fit(environment, 3 * unit, steps_per_epoch=unit, verbose=0)
     path = tf.train.Checkpoint(agent=agent).write(str(tmp_path / "checkpoint"))
-    halfway = int(agent.env_steps)
+    halfway = agent.env_steps
     first = agent.fit(
         environment, halfway + 4 * unit, initial_step=halfway, verbose=0
     ).history
@@ -107,7 +107,7 @@ def test_one_trace_same_seed_same_run_and_exact_resume(name, tmp_path):
     resumed = build(name, environment, seed=0)
     resumed.prepare(environment)
     tf.train.Checkpoint(agent=resumed).read(path).assert_consumed()
-    assert int(resumed.env_steps) == int(again.env_steps) == halfway
+    assert resumed.env_steps == again.env_steps == halfway
     for a, b in zip(weights(again), weights(resumed), strict=True):
         np.testing.assert_array_equal(a, b)
     second = resumed.fit(
@@ -217,7 +217,7 @@ def test_normalisation_follows_what_was_seen():
     environment = environments.make("CartPole-v0", 4)
     agent, _ = train("ppo with everything", environment, 3)
     layer = agent.observation_normalization
-    assert float(layer.count) == int(agent.env_steps) == 96
+    assert float(layer.count) == agent.env_steps == 96
     assert not np.allclose(layer.mean, 0)
     assert float(agent.reward_normalization.count) == 96
 

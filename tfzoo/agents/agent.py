@@ -41,7 +41,7 @@ class Agent(keras.Model):
       seed: an integer; the same seed gives the same run on the same machine.
 
     Attributes:
-      env_steps: int64 variable, the environment steps taken so far.
+      env_steps: an int, the environment steps taken so far; checkpoints hold it.
       iterations: int32 variable, the collect-and-learn iterations done so far.
       metric_names: what learning reports, in the order of the logs.
     """
@@ -56,7 +56,7 @@ class Agent(keras.Model):
         self.action_space = action_space
         self.seed = seed
         self._base_seed = random.make_seed(seed)
-        self.env_steps = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self.step_counter = tf.Variable(0, dtype=tf.int64, trainable=False)
         self.iterations = tf.Variable(0, dtype=tf.int32, trainable=False)
         self.observation_normalization = None
         if isinstance(observation_space, gym.spaces.Discrete):
@@ -80,6 +80,11 @@ class Agent(keras.Model):
             self.observation_normalization.build((None, *self.feature_shape))
         self._environment = None
         self._functions = {}
+
+    @property
+    def env_steps(self):
+        """The environment steps taken so far."""
+        return int(self.step_counter.read_value())
 
     @property
     def _has_vector_observations(self):
@@ -245,21 +250,17 @@ class Agent(keras.Model):
             verbose=0,
         )
         self.stop_training = False
-        offset = int(self.env_steps.read_value()) - initial_step
+        offset = self.env_steps - initial_step
         start = time.perf_counter()
         callbacks.on_train_begin()
         epoch, logs = 0, {}
-        while (
-            int(self.env_steps.read_value()) - offset < steps and not self.stop_training
-        ):
+        while self.env_steps - offset < steps and not self.stop_training:
             callbacks.on_epoch_begin(epoch)
-            done, began = int(self.env_steps.read_value()), time.perf_counter()
+            done, began = self.env_steps, time.perf_counter()
             target = min(done + steps_per_epoch, steps + offset)
             logs = self._logs(self._train_function(tf.constant(target, tf.int64)))
             now = time.perf_counter()
-            logs["steps_per_second"] = (int(self.env_steps.read_value()) - done) / (
-                now - began
-            )
+            logs["steps_per_second"] = (self.env_steps - done) / (now - began)
             logs["seconds"] = now - start
             callbacks.on_epoch_end(epoch, logs)
             epoch += 1
@@ -282,7 +283,7 @@ class Agent(keras.Model):
         """Turns the sums of a train function into the means that logs hold."""
         sums = {name: float(value) for name, value in sums.items()}
         episodes, iterations = sums.pop("episodes"), sums.pop("iterations")
-        logs = {"steps": int(self.env_steps.read_value()), "episodes": int(episodes)}
+        logs = {"steps": self.env_steps, "episodes": int(episodes)}
         for name in ("episode_return", "episode_length"):
             total = sums.pop(name)
             logs[name] = total / episodes if episodes else float("nan")

@@ -28,7 +28,7 @@ def make_mirrored_train_function(agent, environment, strategy):
     def train(target):
         names = (*EPISODE_SUMS, "iterations", *agent.metric_names)
         sums = dict.fromkeys(names, 0.0)
-        while agent.env_steps.read_value() < target:
+        while agent.env_steps < target:
             new = {**training.iterate(), "iterations": 1.0}
             sums = {name: sums[name] + float(new[name]) for name in names}
         return sums

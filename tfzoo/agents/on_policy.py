@@ -114,13 +114,13 @@ class OnPolicyAgent(Agent):
       observation_space, action_space: the Gymnasium spaces of one environment copy.
       network: a `keras.Model` from features [B, ...] to (policy outputs [B, K],
         values [B, 1]); by default `networks.actor_critic`.
+      network_options: a dict of arguments for `networks.actor_critic`.
       num_steps: T, the steps that each copy takes in an iteration.
       discount: gamma.
       gae_lambda: lambda of generalised advantage estimation.
       normalize_observations: see `Agent`.
       normalize_rewards: whether rewards are divided by the running standard deviation
         of the discounted return (Engstrom et al. 2020, arXiv:2005.12729, section 2).
-      initial_log_stddev: where the standard deviation of a Gaussian policy starts.
       seed: an integer.
     """
 
@@ -135,12 +135,12 @@ class OnPolicyAgent(Agent):
         action_space,
         *,
         network=None,
+        network_options=None,
         num_steps,
         discount=0.99,
         gae_lambda=0.95,
         normalize_observations=False,
         normalize_rewards=False,
-        initial_log_stddev=0.0,
         seed=0,
     ):
         if num_steps < 1:
@@ -161,10 +161,7 @@ class OnPolicyAgent(Agent):
         self.discount = discount
         self.gae_lambda = gae_lambda
         self.network = network or actor_critic(
-            self.feature_shape,
-            policy,
-            initial_log_stddev=initial_log_stddev,
-            seed=seed,
+            self.feature_shape, policy, seed=seed, **(network_options or {})
         )
         self.reward_normalization = None
         if normalize_rewards:
@@ -487,7 +484,7 @@ class OnPolicyAgent(Agent):
         if self.whole_episodes:
             steps = tf.reduce_sum(tf.cast(first_episodes(trajectory.done), tf.int64))
         self.iterations.assign_add(1)
-        self.env_steps.assign_add(steps)
+        self.step_counter.assign_add(steps)
 
     def _train(self, environment, target):
         """Iterates until `env_steps` reaches `target`; one compiled call."""
@@ -504,7 +501,7 @@ class OnPolicyAgent(Agent):
 
         names = (*EPISODE_SUMS, "iterations", *self.metric_names)
         (sums,) = tf.while_loop(
-            lambda _: self.env_steps.read_value() < target,
+            lambda _: self.step_counter.read_value() < target,
             iterate,
             ({name: tf.constant(0.0) for name in names},),
         )
@@ -529,7 +526,7 @@ class OnPolicyAgent(Agent):
 
         def train(target):
             sums = dict.fromkeys((*EPISODE_SUMS, "iterations"), 0.0)
-            while self.env_steps.read_value() < target:
+            while self.env_steps < target:
                 trajectory, episodes = collector.collect(act, self.seed)
                 metrics = learn(trajectory)
                 for name, value in {**episodes, "iterations": 1, **metrics}.items():

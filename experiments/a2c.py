@@ -1,0 +1,63 @@
+"""Trains A2C on an environment.
+
+python experiments/a2c.py --flagfile=experiments/configs/a2c_cartpole.flags
+"""
+
+import keras
+from absl import flags
+
+from tfzoo.agents import A2C
+from tfzoo.training import open_run_directory, run_experiment, train
+from tfzoo.training.policy_gradient_experiment import (
+    agent_options,
+    define_policy_gradient_flags,
+    distribution_scope,
+    finish,
+    make_environment,
+    optimizer_options,
+)
+
+FLAGS = flags.FLAGS
+
+define_policy_gradient_flags(
+    env="CartPole-v1",
+    num_envs=8,
+    num_steps=5,
+    steps=500_000,
+    learning_rate=7e-4,
+    gae_lambda=1.0,
+    anneal=True,
+)
+flags.DEFINE_boolean("normalize_advantages", False, "In each update.")
+
+
+def main():
+    """Trains, evaluates, exports."""
+    environment = make_environment()
+    with distribution_scope():
+        agent = A2C(
+            environment.observation_space,
+            environment.action_space,
+            normalize_advantages=FLAGS.normalize_advantages,
+            **agent_options(),
+        )
+        updates = FLAGS.steps // (FLAGS.num_envs * FLAGS.num_steps)
+        agent.compile(
+            keras.optimizers.RMSprop(
+                rho=0.99, epsilon=1e-5, **optimizer_options(updates)
+            ),
+            jit_compile=FLAGS.jit_compile,
+        )
+    run_directory = open_run_directory()
+    train(
+        agent,
+        environment,
+        run_directory,
+        FLAGS.steps,
+        checkpoint_every=FLAGS.checkpoint_every,
+    )
+    finish(agent, environment, run_directory)
+
+
+if __name__ == "__main__":
+    run_experiment(main)

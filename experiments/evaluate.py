@@ -1,0 +1,172 @@
+"""Plays episodes with an exported policy and reports their returns.
+
+  python experiments/evaluate.py --model=runs/ppo-CartPole-v1-20260101-120000
+  python experiments/evaluate.py --model=saved_model --env=CartPole-v1 --video=play.gif
+
+The model is a SavedModel, or a run directory that holds one, whose flags then say which
+environment. No agent class is needed: the signature "serving_default" takes
+`observation` [B, ...] and gives `action` [B, ...].
+"""
+
+import pathlib
+import sys
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+from absl import flags
+
+from tfzoo import random, training
+from tfzoo.environments import InGraphEnvironment, make, record_episode
+
+# Host environments share few cores; in the graph all episodes are played at once.
+_HOST_COPIES = 16
+
+training.define_environment_flags(env=None)
+flags.DEFINE_string("model", None, "A SavedModel directory or a run directory.")
+flags.DEFINE_integer("episodes", 100, "Episodes to play.", lower_bound=1)
+flags.DEFINE_integer("seed", 0, "Seed of the first states.", lower_bound=0)
+flags.DEFINE_string("video", None, "Where to write a .gif or .mp4 of one more episode.")
+FLAGS = flags.FLAGS
+
+
+def main():
+    """Loads, plays, reports."""
+    if FLAGS.video is not None:
+        training.check_video_path(FLAGS.video)
+    saved_model, values = find_model()
+    options = training.environment_options(values)
+    environment = make(
+        values.env,
+        min(FLAGS.episodes, _HOST_COPIES),
+        vectorization=values.vectorization,
+        **options,
+    )
+    if isinstance(environment, InGraphEnvironment):
+        environment = environment.with_num_envs(FLAGS.episodes)
+    policy = load_policy(saved_model, environment)
+    returns, lengths = play(policy, environment, FLAGS.episodes, FLAGS.seed)
+    print(f"{values.env}: {FLAGS.episodes} episodes of {np.mean(lengths):.1f} steps")
+    print(report(returns))
+    if FLAGS.video is not None:
+        frames, episode_return = record_episode(
+            values.env, policy, seed=FLAGS.seed, **options
+        )
+        training.write_video(FLAGS.video, frames)
+        print(f"{FLAGS.video}: an episode with a return of {episode_return:.2f}")
+
+
+def find_model():
+    """Returns the path of the SavedModel, and the flags of the environment."""
+    if FLAGS.model is None:
+        raise training.UserError(
+            "--model: give a SavedModel directory or a run directory"
+        )
+    path = pathlib.Path(FLAGS.model)
+    if tf.saved_model.contains_saved_model(str(path)):
+        values = FLAGS
+    elif tf.saved_model.contains_saved_model(str(path / "saved_model")):
+        values = training.environment_flags_of_run(path / "flags.txt", sys.argv)
+        path = path / "saved_model"
+    else:
+        raise training.UserError(
+            f"--model={path}: no SavedModel is there, nor in its folder saved_model"
+        )
+    if values.env is None:
+        raise training.UserError(
+            f"--env: give an environment, as --model={path} does not name one"
+        )
+    return path, values
+
+
+def load_policy(path, environment):
+    """Returns the SavedModel as a function from observations to actions, as arrays.
+
+    Raises:
+      UserError: if its signature does not fit the environment.
+    """
+    model = tf.saved_model.load(str(path))
+    signature = model.signatures.get("serving_default")
+    inputs = signature.structured_input_signature[1] if signature else {}
+    outputs = signature.structured_outputs if signature else {}
+    if set(inputs) != {"observation"} or "action" not in outputs:
+        raise training.UserError(
+            f"{path} has no signature serving_default from `observation` to `action`"
+        )
+    for name, spec, space in (
+        ("observation", inputs["observation"], environment.observation_space),
+        ("action", outputs["action"], environment.action_space),
+    ):
+        if not spec.shape.is_compatible_with([None, *space.shape]):
+            raise training.UserError(
+                f"{path} has {name}s of shape {spec.shape}, those of "
+                f"{environment.id} are {space}"
+            )
+    dtype = inputs["observation"].dtype
+
+    def policy(observation):
+        observation = tf.constant(observation, dtype)
+        # `model` owns the variables and must live as long as its signature is used.
+        return model.signatures["serving_default"](observation=observation)[
+            "action"
+        ].numpy()
+
+    return policy
+
+
+def play(policy, environment, episodes, seed):
+    """Plays whole episodes.
+
+    Copy i of N plays the episodes i, i + N, i + 2 N and so on. Which episodes count is
+    thus settled before they are played, and none is preferred for being short.
+
+    Returns:
+      Their undiscounted returns and their lengths, arrays of length `episodes`.
+    """
+    observation, step = start(environment, seed)
+    current = np.arange(environment.num_envs)
+    returns, lengths = np.zeros(episodes), np.zeros(episodes, int)
+    while (playing := current < episodes).any():
+        now = step(policy(observation))
+        observation = now.observation
+        returns[current[playing]] += now.reward[playing]
+        lengths[current[playing]] += 1
+        current += np.where(now.terminated | now.truncated, environment.num_envs, 0)
+    return returns, lengths
+
+
+def start(environment, seed):
+    """Returns the first observation and a function from actions to a `TimeStep`."""
+    if not isinstance(environment, InGraphEnvironment):
+        return environment.reset(seed), environment.step
+    state, observation = environment.reset(random.make_seed(seed))
+    compiled = tf.function(environment.step, autograph=False, jit_compile=True)
+    count = 0
+
+    def step(action):
+        nonlocal state, count
+        count += 1
+        step_seed = random.fold_in(random.make_seed(seed), count)
+        state, now = compiled(state, tf.constant(action), step_seed)
+        return tf.nest.map_structure(lambda x: x.numpy(), now)
+
+    return observation.numpy(), step
+
+
+def report(returns):
+    """Returns mean, deviation and 95 % confidence interval (Student) as text."""
+    mean, count = np.mean(returns), len(returns)
+    if count == 1:
+        return f"return {mean:.2f}"
+    deviation = np.std(returns, ddof=1)
+    student = tfp.distributions.StudentT(np.float64(count - 1), 0.0, 1.0)
+    half_width = student.quantile(0.975).numpy() * deviation / np.sqrt(count)
+    return (
+        f"mean return {mean:.2f}, standard deviation {deviation:.2f}, "
+        f"95 % confidence interval of the mean [{mean - half_width:.2f}, "
+        f"{mean + half_width:.2f}]"
+    )
+
+
+if __name__ == "__main__":
+    training.run_experiment(main)

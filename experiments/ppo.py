@@ -1,0 +1,85 @@
+"""Trains PPO on an environment.
+
+python experiments/ppo.py --flagfile=experiments/configs/ppo_cartpole.flags
+"""
+
+import keras
+from absl import flags
+
+from tfzoo.agents import PPO
+from tfzoo.training import open_run_directory, run_experiment, train
+from tfzoo.training.policy_gradient_experiment import (
+    agent_options,
+    define_policy_gradient_flags,
+    distribution_scope,
+    finish,
+    make_environment,
+    optimizer_options,
+)
+
+FLAGS = flags.FLAGS
+
+define_policy_gradient_flags(
+    env="CartPole-v1",
+    num_envs=8,
+    num_steps=128,
+    steps=307_200,
+    learning_rate=2.5e-3,
+    gae_lambda=0.95,
+    anneal=True,
+)
+flags.DEFINE_integer("epochs", 4, "Passes over what was collected.", 1)
+flags.DEFINE_integer("minibatches", 4, "Gradient steps in each pass.", 1)
+flags.DEFINE_enum(
+    "objective",
+    "clip",
+    ["clip", "kl_penalty"],
+    "What keeps the policy near the old one.",
+)
+flags.DEFINE_float("clip_ratio", 0.2, "Epsilon of the clipped objective.", 0.0)
+flags.DEFINE_float(
+    "kl_target", 0.01, "Divergence, in nats, that the KL penalty steers to.", 0.0
+)
+flags.DEFINE_float(
+    "kl_stop", None, "Ends an iteration's learning beyond 1.5 times this KL.", 0.0
+)
+flags.DEFINE_float("value_clip", None, "Clips the move of the value.", 0.0)
+flags.DEFINE_boolean("normalize_advantages", True, "In each minibatch.")
+
+
+def main():
+    """Trains, evaluates, exports."""
+    environment = make_environment()
+    batch = FLAGS.num_envs * FLAGS.num_steps
+    updates = FLAGS.steps // batch * FLAGS.epochs * FLAGS.minibatches
+    with distribution_scope():
+        agent = PPO(
+            environment.observation_space,
+            environment.action_space,
+            epochs=FLAGS.epochs,
+            minibatches=FLAGS.minibatches,
+            objective=FLAGS.objective,
+            clip_ratio=FLAGS.clip_ratio,
+            kl_target=FLAGS.kl_target,
+            kl_stop=FLAGS.kl_stop,
+            value_clip=FLAGS.value_clip,
+            normalize_advantages=FLAGS.normalize_advantages,
+            **agent_options(),
+        )
+        agent.compile(
+            keras.optimizers.Adam(epsilon=1e-5, **optimizer_options(updates)),
+            jit_compile=FLAGS.jit_compile,
+        )
+    run_directory = open_run_directory()
+    train(
+        agent,
+        environment,
+        run_directory,
+        FLAGS.steps,
+        checkpoint_every=FLAGS.checkpoint_every,
+    )
+    finish(agent, environment, run_directory)
+
+
+if __name__ == "__main__":
+    run_experiment(main)

@@ -1,0 +1,61 @@
+"""Trains REINFORCE with a learned baseline on an environment.
+
+python experiments/reinforce.py --env=CartPole-v1
+"""
+
+import keras
+from absl import flags
+
+from tfzoo.agents import REINFORCE
+from tfzoo.training import open_run_directory, run_experiment, train
+from tfzoo.training.policy_gradient_experiment import (
+    agent_options,
+    define_policy_gradient_flags,
+    finish,
+    make_environment,
+    optimizer_options,
+)
+
+FLAGS = flags.FLAGS
+
+define_policy_gradient_flags(
+    env="CartPole-v1",
+    num_envs=16,
+    num_steps=500,
+    steps=1_000_000,
+    learning_rate=3e-3,
+)
+flags.DEFINE_boolean("normalize_advantages", True, "In each update.")
+
+
+def main():
+    """Trains, evaluates, exports."""
+    if FLAGS.distribute != "none":
+        raise ValueError(
+            f"--distribute={FLAGS.distribute}: REINFORCE cannot be distributed; PPO "
+            "and A2C can"
+        )
+    environment = make_environment()
+    agent = REINFORCE(
+        environment.observation_space,
+        environment.action_space,
+        normalize_advantages=FLAGS.normalize_advantages,
+        **agent_options(),
+    )
+    agent.compile(
+        keras.optimizers.Adam(**optimizer_options(updates=None)),
+        jit_compile=FLAGS.jit_compile,
+    )
+    run_directory = open_run_directory()
+    train(
+        agent,
+        environment,
+        run_directory,
+        FLAGS.steps,
+        checkpoint_every=FLAGS.checkpoint_every,
+    )
+    finish(agent, environment, run_directory)
+
+
+if __name__ == "__main__":
+    run_experiment(main)

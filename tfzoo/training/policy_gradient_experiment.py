@@ -1,0 +1,238 @@
+"""What the experiments of the policy-gradient agents share: flags, and the way to the end.
+
+An experiment is: define the flags; make environment, agent and optimizer from them;
+`train`; `finish`.
+"""
+
+import contextlib
+import json
+import math
+
+import keras
+import tensorflow as tf
+from absl import flags
+
+from tfzoo.environments import make, record_episode
+from tfzoo.training.atomic_files import replacing
+from tfzoo.training.figures import learning_curve
+from tfzoo.training.flags import define_training_flags, environment_options
+from tfzoo.training.video import write_video
+
+# The flags below belong to the module that calls `define_policy_gradient_flags`.
+flags.disclaim_key_flags()
+
+FLAGS = flags.FLAGS
+_ACTIVATIONS = ("elu", "gelu", "leaky_relu", "relu", "silu", "tanh")
+
+
+def define_policy_gradient_flags(
+    *,
+    num_steps,
+    gae_lambda=None,
+    anneal=False,
+    max_gradient_norm=0.5,
+    value_coefficient=1.0,
+    **training_defaults,
+):
+    """Defines the flags of an actor-critic agent; the arguments are the defaults.
+
+    Args:
+      num_steps: see --num_steps.
+      gae_lambda: see --gae_lambda; None defines no such flag.
+      anneal: see --anneal.
+      max_gradient_norm: see --max_gradient_norm.
+      value_coefficient: see --value_coefficient.
+      **training_defaults: see `define_training_flags`.
+    """
+    define_training_flags(**training_defaults)
+    flags.DEFINE_integer(
+        "num_steps", num_steps, "Steps of each copy in an iteration.", lower_bound=1
+    )
+    _define_fraction("discount", 0.99, "Discount of rewards, gamma.")
+    if gae_lambda is not None:
+        _define_fraction(
+            "gae_lambda",
+            gae_lambda,
+            "Lambda of generalised advantage estimation; 1 gives whole returns.",
+        )
+    _define_at_least_zero("entropy_coefficient", 0.0, "Weight of the entropy bonus.")
+    _define_at_least_zero(
+        "value_coefficient", value_coefficient, "Weight of the value loss."
+    )
+    _define_at_least_zero(
+        "max_gradient_norm",
+        max_gradient_norm,
+        "The gradient of all weights is scaled down to this norm; 0 leaves it.",
+    )
+    flags.DEFINE_boolean("anneal", anneal, "Let the learning rate fall to 0 linearly.")
+    flags.DEFINE_list(
+        "hidden_units", None, "Widths of the dense layers, as 64,64; by torso."
+    )
+    flags.register_validator(
+        "hidden_units",
+        lambda widths: all(w.isdigit() and int(w) > 0 for w in widths or ()),
+        message="must be positive integers, as 64,64",
+    )
+    flags.DEFINE_enum("activation", None, _ACTIVATIONS, "Activation; by torso.")
+    flags.DEFINE_enum(
+        "torso",
+        None,
+        ["mlp", "atari_cnn"],
+        "Network; by default a CNN for images and an MLP for others.",
+    )
+    flags.DEFINE_boolean(
+        "shared_torso",
+        None,
+        "Whether actor and critic share their layers below the heads; by default a "
+        "CNN is shared.",
+    )
+    flags.DEFINE_float(
+        "initial_log_stddev", 0.0, "Where a Gaussian policy's deviation starts."
+    )
+    flags.DEFINE_boolean(
+        "normalize_observations",
+        False,
+        "Shift and scale observations by their running statistics.",
+    )
+    flags.DEFINE_boolean(
+        "normalize_rewards",
+        False,
+        "Divide rewards by the running deviation of the discounted return.",
+    )
+    flags.DEFINE_float("reward_scale", 1.0, "Agents learn from rewards times this.")
+    flags.DEFINE_integer(
+        "evaluation_episodes", 100, "Episodes to evaluate the end of training on.", 1
+    )
+    flags.DEFINE_boolean("animation", True, "Leave an animation of an episode.")
+
+
+def _define_fraction(name, default, help):
+    flags.DEFINE_float(name, default, help)
+    flags.register_validator(
+        name, lambda value: 0 <= value <= 1, message="must be between 0 and 1"
+    )
+
+
+def _define_at_least_zero(name, default, help):
+    flags.DEFINE_float(name, default, help)
+    flags.register_validator(
+        name, lambda value: 0 <= value < math.inf, message="must not be negative"
+    )
+
+
+def make_environment():
+    """Makes the environment that the flags name."""
+    scale = FLAGS.reward_scale
+    return make(
+        FLAGS.env,
+        FLAGS.num_envs,
+        vectorization=FLAGS.vectorization,
+        reward_transform=None if scale == 1.0 else lambda reward: reward * scale,
+        **environment_options(),
+    )
+
+
+def agent_options():
+    """Returns the agent's arguments that all experiments have flags for."""
+    options = {
+        "num_steps": FLAGS.num_steps,
+        "discount": FLAGS.discount,
+        "entropy_coefficient": FLAGS.entropy_coefficient,
+        "value_coefficient": FLAGS.value_coefficient,
+        "normalize_observations": FLAGS.normalize_observations,
+        "normalize_rewards": FLAGS.normalize_rewards,
+        "network_options": {
+            "hidden_units": FLAGS.hidden_units and tuple(map(int, FLAGS.hidden_units)),
+            "activation": FLAGS.activation,
+            "torso": FLAGS.torso,
+            "shared": FLAGS.shared_torso,
+            "initial_log_stddev": FLAGS.initial_log_stddev,
+        },
+        "seed": FLAGS.seed,
+    }
+    if "gae_lambda" in FLAGS:
+        options["gae_lambda"] = FLAGS.gae_lambda
+    return options
+
+
+def optimizer_options(updates):
+    """Returns the arguments that all Keras optimizers share.
+
+    Args:
+      updates: the gradient steps of the whole run, or None where they are not known.
+    """
+    learning_rate = FLAGS.learning_rate
+    if FLAGS.anneal:
+        if updates is None:
+            raise ValueError("--anneal=true: this agent's updates cannot be counted")
+        learning_rate = keras.optimizers.schedules.PolynomialDecay(
+            learning_rate, max(1, updates), end_learning_rate=0.0
+        )
+    return {
+        "learning_rate": learning_rate,
+        "global_clipnorm": FLAGS.max_gradient_norm or None,
+    }
+
+
+def distribution_scope():
+    """Returns the scope that --distribute asks for, to make the agent in."""
+    if FLAGS.distribute == "none":
+        return contextlib.nullcontext()
+    devices = tf.config.list_logical_devices("GPU")
+    devices = devices or tf.config.list_logical_devices("CPU")
+    if len(devices) < 2:
+        print("--distribute=mirrored: there is one device only; nothing to split")
+        return contextlib.nullcontext()
+    return tf.distribute.MirroredStrategy([device.name for device in devices]).scope()
+
+
+def finish(agent, environment, run_directory):
+    """Evaluates and exports what was trained, draws it, and says what can be done next.
+
+    Args:
+      agent: trained.
+      environment: what it was trained on.
+      run_directory: a `RunDirectory`.
+
+    Returns:
+      What `agent.evaluate` returned.
+    """
+    agent.export(run_directory.saved_model)
+    result = agent.evaluate(
+        environment, FLAGS.evaluation_episodes, seed=FLAGS.seed + 1_000_000
+    )
+    summary = {
+        "env": FLAGS.env,
+        "steps": agent.env_steps,
+        "episodes": FLAGS.evaluation_episodes,
+        "mean": result["mean"],
+        "std": result["std"],
+    }
+    with replacing(run_directory.path / "evaluation.json") as unfinished:
+        unfinished.write_text(json.dumps(summary, indent=1) + "\n", "utf8")
+    title = f"{type(agent).__name__} on {FLAGS.env}"
+    learning_curve(run_directory.metrics, run_directory.learning_curve, title=title)
+    if FLAGS.animation:
+        _animate(agent, run_directory)
+    print(
+        f"mean return {result['mean']:.1f}, standard deviation {result['std']:.1f}, "
+        f"over {FLAGS.evaluation_episodes} episodes with the greedy policy"
+    )
+    print(run_directory.next_commands(more_steps=2 * FLAGS.steps))
+    return result
+
+
+def _animate(agent, run_directory):
+    try:
+        frames, _ = record_episode(
+            FLAGS.env,
+            lambda observation: agent(tf.convert_to_tensor(observation)),
+            seed=FLAGS.seed,
+            **environment_options(),
+        )
+    except Exception as error:
+        # Renderers fail in many ways where there is no display; the run is done.
+        reason = " ".join(str(error).split()) or type(error).__name__
+        print(f"no animation: {FLAGS.env} cannot be rendered here: {reason}")
+        return
+    write_video(run_directory.animation, frames)
