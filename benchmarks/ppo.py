@@ -219,8 +219,12 @@ def run_worker(part, peer, seed):
         "CUDA_VISIBLE_DEVICES": "",
     }
     output = subprocess.run(
-        [sys.executable, __file__, f"--worker={part}:{peer}:{seed}"]
-        + [f"--core={_CORE.value}"],
+        [
+            sys.executable,
+            __file__,
+            f"--worker={part}:{peer}:{seed}",
+            f"--core={_CORE.value}",
+        ],
         env=environment,
         check=True,
         capture_output=True,

@@ -71,7 +71,8 @@ FLAGS = flags.FLAGS
 
 def main():
     """Searches, tests what was found, reports."""
-    environment = make(FLAGS.env, FLAGS.num_envs, vectorization="in_graph")
+    environment = make(FLAGS.env, FLAGS.num_envs)
+    linear_policy_search.check_environment(environment)
     limit = environment.max_episode_steps
     if FLAGS.solved_at is not None and not 0 < FLAGS.solved_at <= limit:
         raise training.UserError(
@@ -91,7 +92,7 @@ def main():
             search_seed, test_seed = tf.unstack(random.split(random.make_seed(seed), 2))
             trials = search(search_seed)
             trials = tf.nest.map_structure(lambda tensor: tensor.numpy(), trials)
-            test_returns = test(trials.weights, test_seed).numpy()
+            test_returns = test(tf.constant(trials.weights), test_seed).numpy()
             rows += trial_rows(method, seed, trials, test_returns)
             summaries.append(summary(method, seed, trials, test_returns))
             print(line(summaries[-1], time.perf_counter() - start), flush=True)
@@ -133,22 +134,27 @@ def compiled_search(method, environment):
     search = linear_policy_search.hill_climbing
     if method.startswith("random_search"):
         search = linear_policy_search.random_search
-    return tf.function(
+    return compiled(
         lambda seed: search(environment, seed, **options),
-        autograph=False,
-        jit_compile=True,
+        tf.TensorSpec([2], tf.int32),
     )
 
 
 def compiled_test(environment):
     """Returns a function of weights [N, 4] and a seed: their mean returns [N]."""
-    return tf.function(
+    return compiled(
         lambda weights, seed: linear_policy_search.mean_return(
             environment, weights, seed, episodes=TEST_EPISODES
         ),
-        autograph=False,
-        jit_compile=True,
+        tf.TensorSpec([environment.num_envs, 4], tf.float32),
+        tf.TensorSpec([2], tf.int32),
     )
+
+
+def compiled(function, *specs):
+    """Returns a function of tensors as one XLA program."""
+    function = tf.function(function, autograph=False, jit_compile=True)
+    return function.get_concrete_function(*specs)
 
 
 def trial_rows(method, seed, trials, test_returns):
@@ -243,7 +249,7 @@ def write_csv(path, rows):
 
 
 def draw(rows, path):
-    """Draws a histogram of the tries for each method."""
+    """Draws, for each method, how many trials were solved within how many tries."""
     from matplotlib.figure import Figure
 
     methods = [
@@ -252,41 +258,42 @@ def draw(rows, path):
     num_columns = min(2, len(methods))
     num_rows = -(-len(methods) // num_columns)
     figure = Figure(
-        figsize=(4.6 * num_columns, 2.4 * num_rows + 0.6), dpi=150, layout="constrained"
+        figsize=(4.8 * num_columns, 2.3 * num_rows + 0.7), dpi=150, layout="constrained"
     )
-    axes = figure.subplots(
+    panels = figure.subplots(
         num_rows, num_columns, sharex=True, sharey=True, squeeze=False
     )
-    # Whole numbers, about evenly spaced on a logarithmic axis.
-    most = max(row["tries"] for row in rows)
-    edges = np.unique(np.round(np.geomspace(1, most + 1, 40))) - 0.5
-    for panel in axes.flat[len(methods) :]:
+    for panel in panels.flat[len(methods) :]:
         panel.set_axis_off()
-    for panel, method in zip(axes.flat, methods, strict=False):
+    # The bars are 1, 2 to 3, 4 to 7, 8 to 15 tries and so on; the last is for "stuck".
+    num_bars = int(np.log2(max(row["tries"] for row in rows))) + 1
+    for panel, method in zip(panels.flat, methods, strict=False):
         of_method = [row for row in rows if row["method"] == method]
-        for solved, label, color in ((1, "solved", "#0072B2"), (0, "stuck", "#D55E00")):
-            tries = [row["tries"] for row in of_method if row["solved"] == solved]
-            if not tries:
-                continue
-            share = 100 / len(of_method)
-            weights = np.full(len(tries), share)
-            mean = f", {np.mean(tries):.1f} tries" if solved else ""
-            panel.hist(
-                tries,
-                edges,
-                weights=weights,
-                color=color,
-                label=f"{share * len(tries):.1f} % {label}{mean}",
-            )
-        panel.set_xscale("log")
-        panel.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-        panel.set_title(METHODS[method], loc="left", fontsize=10)
-        panel.grid(alpha=0.3, linewidth=0.6)
+        solved = np.array([row["solved"] for row in of_method], bool)
+        tries = np.array([row["tries"] for row in of_method])
+        bars = np.where(solved, np.log2(tries).astype(int), num_bars)
+        shares = 100 * np.bincount(bars, minlength=num_bars + 1) / len(bars)
+        colors = [*["#0072B2"] * num_bars, "#D55E00"]
+        drawn = panel.bar(range(num_bars + 1), shares, width=0.9, color=colors)
+        panel.bar_label(drawn, ["", *[""] * (num_bars - 1), f"{shares[-1]:.0f} %"])
+        title = METHODS[method]
+        if solved.any():
+            title += f": {np.mean(tries[solved]):.1f} tries"
+        panel.set_title(title, loc="left", fontsize=10)
+        panel.set_xticks(
+            range(num_bars + 1),
+            [*(f"{2**i}" for i in range(num_bars)), "stuck"],
+            fontsize=8,
+        )
+        panel.grid(axis="y", alpha=0.3, linewidth=0.6)
+        panel.set_axisbelow(True)
         panel.spines[["top", "right"]].set_visible(False)
-        panel.legend(frameon=False, fontsize=8, loc="upper center")
-    figure.supxlabel("tries", fontsize=10)
+    figure.supxlabel("tries until one is solved, from", fontsize=10)
     figure.supylabel("share of trials, %", fontsize=10)
-    figure.suptitle(f"{FLAGS.env}: tries until one is solved", fontsize=11)
+    figure.suptitle(
+        f"{FLAGS.env}, {len(of_method):,} trials each, mean over the solved",
+        fontsize=11,
+    )
     figure.savefig(path)
 
 

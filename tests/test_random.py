@@ -54,7 +54,7 @@ def test_numbers_follow_their_distribution(numbers, distribution):
 
 def test_uniform_never_reaches_its_upper_end():
     numbers = random.uniform([1_000_000], SEED).numpy()
-    assert 0.0 <= numbers.min()
+    assert numbers.min() >= 0.0
     assert numbers.max() < 1.0
 
 

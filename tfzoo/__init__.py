@@ -1,3 +1,3 @@
-"""tfzoo: a static-graph TensorFlow/Keras zoo of reinforcement learning and generative models."""
+"""A static-graph TensorFlow/Keras zoo of agents and generative models."""
 
 __version__ = "0.1.0"

@@ -204,6 +204,34 @@ def mean_return(environment, weights, seed, *, episodes=100):
     ).best_return
 
 
+def check_environment(environment):
+    """Raises an error unless a linear policy can play the environment in the graph.
+
+    Raises:
+      UnsupportedSpaceError: if the policy does not fit its spaces.
+      ValueError: if it is not an in-graph environment.
+    """
+    if not isinstance(environment, InGraphEnvironment):
+        raise ValueError(
+            f"{environment.id} is not an in-graph environment; of those, CartPole-v0 "
+            "and CartPole-v1 suit a linear policy of two actions"
+        )
+    observation_space = environment.observation_space
+    action_space = environment.action_space
+    if not isinstance(action_space, gym.spaces.Discrete) or action_space.n != 2:
+        raise UnsupportedSpaceError(
+            f"the action space {action_space} of {environment.id} is not supported by "
+            "a linear policy; Discrete(2) is"
+        )
+    if not isinstance(observation_space, gym.spaces.Box) or (
+        len(observation_space.shape) != 1
+    ):
+        raise UnsupportedSpaceError(
+            f"the observation space {observation_space} of {environment.id} is not "
+            "supported by a linear policy; a Box of one dimension is"
+        )
+
+
 def export_linear_policy(weights, filepath):
     """Writes a SavedModel whose signature maps `observation` [B, D] to `action` [B].
 
@@ -257,7 +285,7 @@ def _search(
     Returns:
       Trials
     """
-    _check_environment(environment)
+    check_environment(environment)
     if num_trials is None:
         num_trials = environment.num_envs
     if solved_at is None:
@@ -381,26 +409,3 @@ def _search(
 def _where(mask, new, old):
     """Takes `new` [N, D] where `mask` [N] is true and `old` elsewhere."""
     return tf.where(mask[:, tf.newaxis], new, old)
-
-
-def _check_environment(environment):
-    """Raises an error unless a linear policy can play it in the graph."""
-    if not isinstance(environment, InGraphEnvironment):
-        raise ValueError(
-            f"{environment.id} is not an in-graph environment; of those, CartPole-v0 "
-            "and CartPole-v1 suit a linear policy of two actions"
-        )
-    observation_space = environment.observation_space
-    action_space = environment.action_space
-    if not isinstance(action_space, gym.spaces.Discrete) or action_space.n != 2:
-        raise UnsupportedSpaceError(
-            f"the action space {action_space} of {environment.id} is not supported by "
-            "a linear policy; Discrete(2) is"
-        )
-    if not isinstance(observation_space, gym.spaces.Box) or (
-        len(observation_space.shape) != 1
-    ):
-        raise UnsupportedSpaceError(
-            f"the observation space {observation_space} of {environment.id} is not "
-            "supported by a linear policy; a Box of one dimension is"
-        )

@@ -36,6 +36,7 @@ class DiagonalGaussianHead(keras.layers.Layer):
         )
 
     def build(self, input_shape):
+        """Creates the variables."""
         self.mean.build(input_shape)
         self.log_stddev = self.add_weight(
             name="log_stddev",
@@ -44,14 +45,17 @@ class DiagonalGaussianHead(keras.layers.Layer):
         )
 
     def call(self, features):
+        """Returns the mean and log standard deviation, [B, 2 D]."""
         mean = self.mean(features)
         log_stddev = keras.ops.broadcast_to(self.log_stddev, keras.ops.shape(mean))
         return keras.ops.concatenate([mean, log_stddev], axis=-1)
 
     def compute_output_shape(self, input_shape):
+        """Returns the shape of the output."""
         return (*input_shape[:-1], 2 * self.dimensions)
 
     def get_config(self):
+        """Returns the arguments that the layer was made with."""
         return {
             **super().get_config(),
             "dimensions": self.dimensions,

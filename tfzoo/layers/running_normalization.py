@@ -30,6 +30,7 @@ class RunningNormalization(keras.layers.Layer):
         self.epsilon = epsilon
 
     def build(self, input_shape):
+        """Creates the variables."""
         shape = tuple(input_shape[1:])
 
         def statistic(name, shape, initializer, dtype="float32"):
@@ -48,7 +49,7 @@ class RunningNormalization(keras.layers.Layer):
         self.count = statistic("count", (), "zeros", "float64")
 
     def update(self, data):
-        """Merges the statistics of `data`, float [..., *shape], into the running ones."""
+        """Merges the statistics of `data`, float [..., *shape], into those so far."""
         data = tf.reshape(tf.cast(data, tf.float32), [-1, *self.mean.shape])
         mean, variance = tf.nn.moments(data, axes=[0])
         new = tf.cast(tf.shape(data)[0], tf.float64)
@@ -61,6 +62,7 @@ class RunningNormalization(keras.layers.Layer):
         self.count.assign(total)
 
     def call(self, data):
+        """Returns the data normalised by the statistics as they are."""
         data = tf.cast(data, tf.float32)
         if self.center:
             data -= self.mean.value
@@ -70,9 +72,11 @@ class RunningNormalization(keras.layers.Layer):
         return data
 
     def compute_output_shape(self, input_shape):
+        """Returns the shape of the output."""
         return input_shape
 
     def get_config(self):
+        """Returns the arguments that the layer was made with."""
         return {
             **super().get_config(),
             "center": self.center,

@@ -1,4 +1,4 @@
-"""What the experiments of the policy-gradient agents share: flags, and the way to the end.
+"""What the policy-gradient experiments share: their flags, and how a run ends.
 
 An experiment is: define the flags; make environment, agent and optimizer from them;
 `train`; `finish`.

@@ -1,0 +1,75 @@
+"""Runs scripts as programs of their own, without the seconds of an import each.
+
+One process imports TensorFlow, which it does not start, and forks for each program.
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+from typing import NamedTuple
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+_SERVER = """
+import json, os, runpy, sys
+import tensorflow_probability
+import tests.training.fake_agent
+import tfzoo.training
+
+for line in sys.stdin:
+    argv, stdout, stderr = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        for path, descriptor in (stdout, 1), (stderr, 2):
+            os.dup2(os.open(path, os.O_WRONLY), descriptor)
+        sys.argv = argv
+        runpy.run_path(argv[0], run_name="__main__")
+        sys.exit()
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+class Result(NamedTuple):
+    status: int
+    stdout: str
+    stderr: str
+
+
+class Programs:
+    """Runs one program after the other."""
+
+    def __init__(self):
+        self._server = subprocess.Popen(
+            [sys.executable, "-c", _SERVER],
+            cwd=ROOT,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def run(self, script, *flags, meanwhile=lambda pid: None):
+        """Runs a script, given by its path in the project, to its end.
+
+        `meanwhile` is called with the id of the process, while it runs.
+        """
+        with tempfile.TemporaryDirectory() as directory:
+            out, err = pathlib.Path(directory, "out"), pathlib.Path(directory, "err")
+            out.touch()
+            err.touch()
+            request = [[script, *map(str, flags)], str(out), str(err)]
+            self._server.stdin.write(json.dumps(request) + "\n")
+            self._server.stdin.flush()
+            meanwhile(int(self._server.stdout.readline()))
+            status = int(self._server.stdout.readline())
+            return Result(status, out.read_text(), err.read_text())
+
+    def close(self):
+        self._server.stdin.close()
+        self._server.wait()
+        self._server.stdout.close()

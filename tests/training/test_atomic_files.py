@@ -1,0 +1,63 @@
+import os
+
+import pytest
+
+from tfzoo.training import atomic_files
+
+
+def write_folder(path, text):
+    with atomic_files.replacing(path) as unfinished:
+        unfinished.mkdir()
+        for name in ("one", "two"):
+            (unfinished / name).write_text(text)
+
+
+def test_the_old_file_stays_until_the_new_one_is_complete(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with atomic_files.replacing(path) as unfinished:
+        unfinished.write_text("new")
+        assert path.read_text() == "old"
+        assert unfinished.suffix == ".txt"
+    assert path.read_text() == "new"
+    assert os.listdir(tmp_path) == ["file.txt"]
+
+
+def test_an_error_leaves_the_old_file(tmp_path):
+    def write_half(path):
+        with atomic_files.replacing(path) as unfinished:
+            unfinished.write_text("half")
+            raise RuntimeError("disk")
+
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError, match="disk"):
+        write_half(path)
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["file.txt"]
+
+
+def test_what_a_killed_process_left_is_in_nobodys_way(tmp_path):
+    left = tmp_path / ".unfinished.folder"
+    left.mkdir()
+    (left / "rest").write_text("half")
+    write_folder(tmp_path / "folder", "whole")
+    assert sorted(os.listdir(tmp_path)) == ["folder"]
+    assert sorted(os.listdir(tmp_path / "folder")) == ["one", "two"]
+
+
+def test_data_reach_the_disk_before_the_name_does(tmp_path, monkeypatch):
+    calls = []
+    fsync, replace = os.fsync, os.replace
+
+    def recorded_fsync(descriptor):
+        calls.append(os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}")))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", recorded_fsync)
+    monkeypatch.setattr(
+        os, "replace", lambda *names: (calls.append("rename"), replace(*names))
+    )
+    write_folder(tmp_path / "folder", "whole")
+    assert set(calls[:2]) == {"one", "two"}
+    assert calls[2:] == [".unfinished.folder", "rename", tmp_path.name]

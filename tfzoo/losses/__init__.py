@@ -1,0 +1,64 @@
+"""What is minimised: Keras losses and the small pure functions behind them."""
+
+from tfzoo.losses.entropy import EntropyBonus
+from tfzoo.losses.packing import (
+    PolicyTargets,
+    pack_policy_targets,
+    unpack_policy_targets,
+)
+from tfzoo.losses.policy_distributions import (
+    BernoulliPolicy,
+    CategoricalPolicy,
+    DiagonalGaussianPolicy,
+    MultiCategoricalPolicy,
+    PolicyDistribution,
+    policy_distribution,
+)
+from tfzoo.losses.policy_gradient import PolicyGradientLoss, policy_gradient_loss
+from tfzoo.losses.policy_loss import PolicyLoss
+from tfzoo.losses.ppo import (
+    AdaptiveKLCoefficient,
+    PPOClipLoss,
+    PPOKLPenaltyLoss,
+    adapted_kl_coefficient,
+    ppo_clip_loss,
+    ppo_kl_penalty_loss,
+    probability_ratio,
+)
+from tfzoo.losses.value import (
+    ClippedValueLoss,
+    HuberValueLoss,
+    ValueLoss,
+    clipped_value_loss,
+    huber_value_loss,
+    squared_value_loss,
+)
+
+__all__ = [
+    "AdaptiveKLCoefficient",
+    "BernoulliPolicy",
+    "CategoricalPolicy",
+    "ClippedValueLoss",
+    "DiagonalGaussianPolicy",
+    "EntropyBonus",
+    "HuberValueLoss",
+    "MultiCategoricalPolicy",
+    "PPOClipLoss",
+    "PPOKLPenaltyLoss",
+    "PolicyDistribution",
+    "PolicyGradientLoss",
+    "PolicyLoss",
+    "PolicyTargets",
+    "ValueLoss",
+    "adapted_kl_coefficient",
+    "clipped_value_loss",
+    "huber_value_loss",
+    "pack_policy_targets",
+    "policy_distribution",
+    "policy_gradient_loss",
+    "ppo_clip_loss",
+    "ppo_kl_penalty_loss",
+    "probability_ratio",
+    "squared_value_loss",
+    "unpack_policy_targets",
+]

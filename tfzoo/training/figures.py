@@ -1,0 +1,94 @@
+"""Learning curves, from the metrics of runs."""
+
+import csv
+import math
+
+import numpy as np
+
+from tfzoo.training.atomic_files import replacing
+
+# The categorical colours of Okabe and Ito (2008), which the colour-blind tell apart.
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+
+
+def learning_curve(metrics, path, *, title=""):
+    """Draws the return of one run against environment steps.
+
+    Args:
+      metrics: the path of a `metrics.csv`.
+      path: of the figure; its suffix says which format.
+      title: of the figure.
+    """
+    learning_curves({"": [metrics]}, path, title=title)
+
+
+def learning_curves(runs, path, *, title=""):
+    """Draws the returns of groups of runs: their mean, and their standard deviation.
+
+    Args:
+      runs: a dict from a label to the paths of `metrics.csv` files, one a seed. Where
+        the runs of a group differ in length, its curve ends with the shortest.
+      path: of the figure; its suffix says which format.
+      title: of the figure.
+    """
+    # Without pyplot there is no window system to choose, and no state to clean up.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.0), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    for (label, paths), color in zip(runs.items(), _COLORS * len(runs), strict=False):
+        curves = [read_returns(each) for each in paths]
+        if not all(steps.size for steps, _ in curves):
+            # A run in which no episode ended has no curve.
+            continue
+        steps, returns = _on_common_steps(curves)
+        mean, deviation = returns.mean(axis=0), returns.std(axis=0)
+        if len(paths) > 1:
+            label += f" (mean of {len(paths)} runs ± standard deviation)"
+            axes.fill_between(
+                steps,
+                mean - deviation,
+                mean + deviation,
+                color=color,
+                alpha=0.2,
+                linewidth=0,
+            )
+        axes.plot(steps, mean, color=color, label=label, linewidth=1.8)
+    axes.set_xlabel("environment steps")
+    axes.set_ylabel("episode return while training")
+    axes.set_title(title, loc="left")
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.grid(alpha=0.3, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(frameon=False)
+    with replacing(path) as unfinished:
+        figure.savefig(unfinished)
+
+
+def read_returns(metrics):
+    """Reads the steps and the episode returns of a run, float64 [rows] each.
+
+    Rows of epochs in which no episode ended are left out.
+
+    Args:
+      metrics: the path of a `metrics.csv`.
+    """
+    with open(metrics, newline="", encoding="utf8") as file:
+        rows = [
+            (float(row["steps"]), float(row["episode_return"]))
+            for row in csv.DictReader(file)
+        ]
+    rows = [row for row in rows if not math.isnan(row[1])]
+    steps, returns = np.array(rows).reshape(-1, 2).T
+    return steps, returns
+
+
+def _on_common_steps(curves):
+    """Interpolates curves at the steps of the first that all of them cover."""
+    start = max(steps[0] for steps, _ in curves)
+    end = min(steps[-1] for steps, _ in curves)
+    grid = curves[0][0]
+    grid = grid[(start <= grid) & (grid <= end)]
+    return grid, np.stack([np.interp(grid, *curve) for curve in curves])

@@ -1,0 +1,76 @@
+"""How far a run is, while it runs."""
+
+import math
+import sys
+import time
+
+import keras
+
+
+class Progress(keras.callbacks.Callback):
+    """Shows steps, steps a second and the last return.
+
+    On a terminal it is the progress bar of Keras; elsewhere, as in a log file, it is a
+    line every few seconds.
+
+    Args:
+      steps: the environment steps at which training ends.
+      seconds_between_lines: where it is no terminal.
+    """
+
+    def __init__(self, steps, seconds_between_lines=5.0):
+        super().__init__()
+        self.steps = steps
+        self.seconds_between_lines = seconds_between_lines
+        self._bar = None
+        self._logs = {}
+        self._episode_return = math.nan
+        self._last_line = 0.0
+
+    def on_train_begin(self, logs=None):
+        """Shows an empty bar, as the first epoch compiles for some seconds."""
+        self._last_line = time.monotonic()
+        if sys.stdout.isatty():
+            self._bar = keras.utils.Progbar(
+                self.steps, width=10, stateless_metrics=(), unit_name="step"
+            )
+            self._bar.update(int(self.model.env_steps), finalize=False)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Moves the bar, or prints a line if it is time."""
+        self._logs = {**logs, "steps": int(self.model.env_steps)}
+        if not math.isnan(logs.get("episode_return", math.nan)):
+            self._episode_return = logs["episode_return"]
+        if self._bar is not None:
+            self._bar.update(self._logs["steps"], self._shown(), finalize=False)
+        elif time.monotonic() - self._last_line >= self.seconds_between_lines:
+            self._print_line()
+
+    def on_train_end(self, logs=None):
+        """Shows where training ended."""
+        self.close()
+
+    def close(self):
+        """Ends the line of the bar; a second call does nothing."""
+        if self._bar is not None:
+            self._bar.update(self._logs.get("steps", 0), self._shown(), finalize=True)
+            self._bar = None
+        elif self._logs:
+            self._print_line()
+        self._logs = {}
+
+    def _shown(self):
+        return [
+            ("return", self._episode_return),
+            ("steps/s", self._logs.get("steps_per_second", math.nan)),
+        ]
+
+    def _print_line(self):
+        steps = self._logs["steps"]
+        rate = self._logs.get("steps_per_second", math.nan)
+        print(
+            f"{steps:,} of {self.steps:,} steps ({steps / self.steps:.0%}), "
+            f"{rate:,.0f} steps/s, return {self._episode_return:.1f}",
+            flush=True,
+        )
+        self._last_line = time.monotonic()

@@ -1,0 +1,97 @@
+"""Training that can be killed at any moment and resumed."""
+
+import keras
+import tensorflow as tf
+
+from tfzoo.training.checkpoints import Checkpoints, restore_checkpoint
+from tfzoo.training.devices import describe_devices
+from tfzoo.training.errors import Interrupted, UserError
+from tfzoo.training.metrics_csv import MetricsCSV
+from tfzoo.training.progress import Progress
+from tfzoo.training.stop_on_nan import StopOnNaN
+from tfzoo.training.stop_on_signal import StopOnSignal
+from tfzoo.training.tensorboard import TensorBoardScalars
+
+
+def train(
+    agent,
+    environment,
+    run_directory,
+    steps,
+    *,
+    checkpoint_every=100_000,
+    steps_per_epoch=None,
+    callbacks=(),
+):
+    """Trains an agent in a run directory, from the start or from its last checkpoint.
+
+    With an environment in the graph a resumed run is, bit for bit, the run that was
+    never interrupted.
+
+    Args:
+      agent: compiled, with `prepare`, `fit` and the variable `env_steps`.
+      environment: what it is fitted to.
+      run_directory: a `RunDirectory`; its `resume` decides where to start from.
+      steps: the environment steps at which training ends, those of the run that is
+        resumed included.
+      checkpoint_every: environment steps between two checkpoints, at least.
+      steps_per_epoch: see `fit`.
+      callbacks: more `keras.callbacks.Callback`s.
+
+    Returns:
+      The `keras.callbacks.History` of what was trained now.
+
+    Raises:
+      UserError: if the checkpoint is not one of this agent or all are damaged, or if
+        the run is already beyond `steps`.
+      NonFiniteError: if a loss or a weight became NaN or infinite.
+      Interrupted: if SIGINT or SIGTERM came; the state is saved.
+    """
+    agent.prepare(environment)
+    checkpoint = tf.train.Checkpoint(agent=agent)
+    print(describe_devices())
+    if run_directory.resume:
+        path = restore_checkpoint(checkpoint, run_directory.checkpoints)
+        print(f"resuming {path}")
+    done = int(agent.env_steps)
+    if steps < done:
+        raise UserError(f"--steps={steps}: the run has done {done} steps already")
+    progress = Progress(steps)
+    checkpoints = Checkpoints(checkpoint, run_directory.checkpoints, checkpoint_every)
+    with StopOnSignal() as stop:
+        try:
+            history = agent.fit(
+                environment,
+                steps,
+                initial_step=done,
+                steps_per_epoch=steps_per_epoch,
+                callbacks=[
+                    # `fit` has checked its arguments before it begins: until then
+                    # nothing is written.
+                    keras.callbacks.LambdaCallback(
+                        on_train_begin=lambda logs: run_directory.write_flags()
+                    ),
+                    # Rows are written before their checkpoint: too many can be cut.
+                    MetricsCSV(run_directory.metrics),
+                    TensorBoardScalars(run_directory.tensorboard),
+                    # A bad state must not become a checkpoint.
+                    StopOnNaN(checkpoint, run_directory.failed),
+                    checkpoints,
+                    stop,
+                    *callbacks,
+                    progress,
+                ],
+            )
+        except (KeyboardInterrupt, EOFError, OSError):
+            # Ctrl-C reaches worker processes as well, which then fail under the agent.
+            if stop.received is None:
+                raise
+        finally:
+            progress.close()
+    if stop.received is not None:
+        raise Interrupted(
+            stop.received,
+            f"stopped at step {checkpoints.last_step:,} of {steps:,}; go on with "
+            f"{run_directory.resume_command()}",
+        )
+    return history

@@ -1,0 +1,146 @@
+"""The folder that holds all of a run."""
+
+import atexit
+import contextlib
+import itertools
+import os
+import pathlib
+import shlex
+import sys
+import time
+
+from tfzoo.training.atomic_files import replacing
+from tfzoo.training.checkpoints import list_checkpoints
+from tfzoo.training.errors import UserError
+
+
+class RunDirectory:
+    """A folder for one run: a new one, or that of a run to resume.
+
+    Nothing that is there is ever overwritten by another run. A new folder that is
+    still empty when the process ends is removed.
+
+    Args:
+      path: of the folder.
+      resume: whether to go on with the run that is there.
+      flags: the text of the flagfile that repeats the run, or None.
+
+    Attributes:
+      path: a `pathlib.Path`.
+      resume: as given.
+      flags_file: `flags.txt`, an absl flagfile that repeats the run.
+      checkpoints: the folder of the checkpoints.
+      failed: the folder of the state in which a run became NaN.
+      metrics: `metrics.csv`.
+      tensorboard: the folder of event files.
+      learning_curve: `learning_curve.png`.
+      animation: `episode.gif`.
+      saved_model: the folder of the exported SavedModel.
+
+    Raises:
+      UserError: if the folder is not empty and not to be resumed, if it is to be
+        resumed and has no checkpoint, or if it cannot be made.
+    """
+
+    def __init__(self, path, *, resume=False, flags=None):
+        self.path = pathlib.Path(path)
+        self.resume = resume
+        self._flags = flags
+        self.flags_file = self.path / "flags.txt"
+        self.checkpoints = self.path / "checkpoints"
+        self.failed = self.path / "failed"
+        self.metrics = self.path / "metrics.csv"
+        self.tensorboard = self.path / "tensorboard"
+        self.learning_curve = self.path / "learning_curve.png"
+        self.animation = self.path / "episode.gif"
+        self.saved_model = self.path / "saved_model"
+        if resume:
+            self._check_resumable()
+        else:
+            self._make()
+
+    def __fspath__(self):
+        return str(self.path)
+
+    def __str__(self):
+        return str(self.path)
+
+    def _check_resumable(self):
+        if not self.path.is_dir():
+            raise UserError(f"--run_dir={self.path}: there is no such run to resume")
+        if not list_checkpoints(self.checkpoints):
+            raise UserError(
+                f"--run_dir={self.path}: there is no checkpoint to resume from; start "
+                "a new run in another directory"
+            )
+
+    def _make(self):
+        try:
+            if not self.path.exists():
+                _make_directory(self.path)
+            used = any(self.path.iterdir())
+        except OSError as error:
+            raise UserError(f"--run_dir={self.path}: {error.strerror}") from error
+        if used:
+            raise UserError(
+                f"--run_dir={self.path}: the directory is not empty; give another, or "
+                "--resume to go on with the run in it"
+            )
+
+    def write_flags(self):
+        """Writes the flagfile, if there is a text for it."""
+        if self._flags is not None:
+            with replacing(self.flags_file) as unfinished:
+                unfinished.write_text(self._flags, "utf8")
+
+    def resume_command(self):
+        """Returns the command that goes on with this run."""
+        return (
+            f"{_shown_python()} {sys.argv[0]} --resume "
+            f"--run_dir={shlex.quote(str(self.path))}"
+        )
+
+    def next_commands(self, more_steps):
+        """Returns what one wants to do next, as text: evaluate, look, go on.
+
+        Args:
+          more_steps: the `--steps` that the command to go on has.
+        """
+        python, path = _shown_python(), shlex.quote(str(self.path))
+        evaluate = pathlib.Path(sys.argv[0]).with_name("evaluate.py")
+        return (
+            f"run directory: {path}\n"
+            f"  evaluate:    {python} {evaluate} --model={path}\n"
+            f"  TensorBoard: {python} -m tensorboard.main --logdir={path}\n"
+            f"  resume:      {self.resume_command()} --steps={more_steps}"
+        )
+
+
+def new_default_path(experiment, environment_id, root="runs"):
+    """Makes the folder ROOT/EXPERIMENT-ENVIRONMENT-TIMESTAMP and returns its path.
+
+    Runs that start in the same second get different ones.
+    """
+    environment_id = environment_id.replace("/", "-")
+    name = f"{experiment}-{environment_id}-{time.strftime('%Y%m%d-%H%M%S')}"
+    for number in itertools.count(1):
+        path = pathlib.Path(root, name if number == 1 else f"{name}-{number}")
+        with contextlib.suppress(FileExistsError):
+            _make_directory(path)
+            return path
+
+
+def _make_directory(path):
+    path.mkdir(parents=True)
+    atexit.register(_remove_if_empty, path)
+
+
+def _remove_if_empty(path):
+    with contextlib.suppress(OSError):
+        path.rmdir()
+
+
+def _shown_python():
+    """The interpreter as one would type it."""
+    here = pathlib.Path(os.path.relpath(sys.executable))
+    return here.name if here.parts[0] == ".." else here
