@@ -288,7 +288,9 @@ def draw(rows, path):
         panel.grid(axis="y", alpha=0.3, linewidth=0.6)
         panel.set_axisbelow(True)
         panel.spines[["top", "right"]].set_visible(False)
-    figure.supxlabel("tries until one is solved, from", fontsize=10)
+    figure.supxlabel(
+        "tries until solved (1, 2 to 3, 4 to 7, 8 to 15, ...)", fontsize=10
+    )
     figure.supylabel("share of trials, %", fontsize=10)
     figure.suptitle(
         f"{FLAGS.env}, {len(of_method):,} trials each, mean over the solved",

@@ -389,14 +389,23 @@ def test_extreme_outputs_give_finite_values_and_gradients(policy):
         gradients = [tape.gradient(y, p) for y in (log_prob, entropy, kl)]
         return log_prob, entropy, kl, *gradients, tape.gradient(kl, q)
 
-    if policy.name == "diagonal_gaussian":
-        # Opposite extremes are further apart than float32 can say; a stddev of 1e-9
-        # and one that the network can reach from there are not.
-        q = p + 0.1
     for jit_compile in (False, True):
         function = tf.function(everything, autograph=False, jit_compile=jit_compile)
         for x in function(p, q):
             assert np.all(np.isfinite(x))
+
+
+@pytest.mark.parametrize("dtype", [tf.float16, tf.bfloat16, tf.float64])
+@each_policy
+def test_outputs_of_any_float_type_are_computed_in_float32(policy, dtype):
+    outputs = tf.cast(random_outputs(policy, 5), dtype)
+    single = tf.cast(outputs, tf.float32)
+    noise = np.zeros(policy.noise_shape([5]))
+    actions = policy.sample(outputs, noise)
+    np.testing.assert_array_equal(actions, policy.sample(single, noise))
+    log_prob = policy.log_prob(outputs, actions)
+    assert log_prob.dtype == tf.float32
+    np.testing.assert_array_equal(log_prob, policy.log_prob(single, actions))
 
 
 def test_an_action_with_a_logit_of_minus_infinity_is_ruled_out():

@@ -47,17 +47,25 @@ def test_what_a_killed_process_left_is_in_nobodys_way(tmp_path):
 
 
 def test_data_reach_the_disk_before_the_name_does(tmp_path, monkeypatch):
-    calls = []
-    fsync, replace = os.fsync, os.replace
+    calls, names = [], {}
+    open_, fsync, replace = os.open, os.fsync, os.replace
+
+    def recorded_open(path, *arguments, **keywords):
+        descriptor = open_(path, *arguments, **keywords)
+        names[descriptor] = os.path.basename(path)
+        return descriptor
 
     def recorded_fsync(descriptor):
-        calls.append(os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}")))
+        calls.append(names[descriptor])
         fsync(descriptor)
 
+    def recorded_replace(*paths):
+        calls.append("rename")
+        replace(*paths)
+
+    monkeypatch.setattr(os, "open", recorded_open)
     monkeypatch.setattr(os, "fsync", recorded_fsync)
-    monkeypatch.setattr(
-        os, "replace", lambda *names: (calls.append("rename"), replace(*names))
-    )
+    monkeypatch.setattr(os, "replace", recorded_replace)
     write_folder(tmp_path / "folder", "whole")
     assert set(calls[:2]) == {"one", "two"}
     assert calls[2:] == [".unfinished.folder", "rename", tmp_path.name]

@@ -25,12 +25,13 @@ def new_flags():
         flag_values=values,
     )
     flags.DEFINE_integer("epochs", 4, "Epochs.", lower_bound=1, flag_values=values)
+    flags.DEFINE_float("kl_stop", None, "Ends learning.", flag_values=values)
     return values
 
 
 def parsed(*arguments):
     values = new_flags()
-    parse_flags([PROGRAM, *arguments], values)
+    parse_flags([PROGRAM, *arguments], values, module=__name__)
     return values
 
 
@@ -163,6 +164,7 @@ def test_more_steps_may_be_asked_for_and_are_remembered(start_run):
         ("--learning_rate=0.2", "--learning_rate=0.1"),
         ("--env=Pendulum-v1", "--env=CartPole-v1"),
         ("--epochs=5", "--epochs=4"),
+        ("--kl_stop=0.1", "--kl_stop=None"),
         ("--nomixed_precision", "--mixed_precision=True"),
     ],
 )

@@ -2,10 +2,13 @@ import csv
 import os
 import signal
 
+import keras
 import numpy as np
 import pytest
 
 from tests.training.fake_agent import FakeAgent
+from tfzoo.agents import PPO
+from tfzoo.environments import make
 from tfzoo.training import (
     Interrupted,
     NonFiniteError,
@@ -130,3 +133,44 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"\(3, 4\).*\(3, 6\).*hidden/kernel"):
         run(tmp_path, FakeAgent(width=6), 40, resume=True)
     assert sorted(path.stat().st_mtime_ns for path in tmp_path.rglob("*")) == before
+
+
+def test_a_compiled_run_continues_bit_for_bit(tmp_path):
+    """PPO in the graph: networks, optimizer, seeds and the environments' states."""
+
+    def run_ppo(path, *, resume=False, callbacks=()):
+        environment = make("CartPole-v1", num_envs=4)
+        agent = PPO(
+            environment.observation_space,
+            environment.action_space,
+            num_steps=16,
+            epochs=2,
+            minibatches=2,
+            normalize_observations=True,
+            normalize_rewards=True,
+        )
+        agent.compile(keras.optimizers.Adam(1e-2))
+        train(
+            agent,
+            environment,
+            RunDirectory(path, resume=resume),
+            768,
+            checkpoint_every=256,
+            steps_per_epoch=128,
+            callbacks=callbacks,
+        )
+        return reproducible(path / "metrics.csv"), agent.get_weights()
+
+    class KillLater(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 4:
+                raise Killed
+
+    metrics, weights = run_ppo(tmp_path / "whole")
+    with pytest.raises(Killed):
+        run_ppo(tmp_path / "killed", callbacks=[KillLater()])
+    resumed_metrics, resumed_weights = run_ppo(tmp_path / "killed", resume=True)
+    assert resumed_metrics == metrics
+    assert len(metrics) == 6
+    for resumed, whole in zip(resumed_weights, weights, strict=True):
+        np.testing.assert_array_equal(resumed, whole)

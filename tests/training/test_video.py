@@ -21,6 +21,13 @@ def test_a_gif_holds_every_frame_and_its_duration(tmp_path):
     assert imageio.v3.immeta(path)["loop"] == 0
 
 
+def test_a_gif_of_a_long_episode_leaves_out_frames_evenly(tmp_path):
+    path = tmp_path / "episode.gif"
+    frames = [np.full((4, 4, 3), (n % 256, n // 256, 0), np.uint8) for n in range(601)]
+    write_video(path, frames)
+    np.testing.assert_array_equal(imageio.v3.imread(path), frames[::3])
+
+
 def test_an_mp4_is_close_to_the_frames(tmp_path):
     pytest.importorskip("imageio_ffmpeg", reason="the extra `video` is not installed")
     path = tmp_path / "episode.mp4"

@@ -353,14 +353,14 @@ def _search(
         )
         start_seed, propose_seed = tf.unstack(random.split(seed, 2))
         start = random.uniform([num_envs, num_features], start_seed, -1.0, 1.0)
-        failures = tf.where(over, 0, loop.failures)
+        first = propose(start, tf.zeros([num_envs], tf.int32), propose_seed)
         count = tf.cumsum(tf.cast(over, tf.int32))
         return loop._replace(
-            weights=_where(over, propose(start, failures, propose_seed), loop.weights),
+            weights=_where(over, first, loop.weights),
             trial=tf.where(over, loop.begun + count - 1, loop.trial),
-            best_weights=_where(over, start, loop.best_weights),
+            # So the first try is an improvement, which replaces the best weights and
+            # sets the failures to 0.
             best_total=tf.where(over, float("-inf"), loop.best_total),
-            failures=failures,
             tries=tf.where(over, 0, loop.tries),
             env_steps=tf.where(over, 0, loop.env_steps),
             begun=loop.begun + count[-1],

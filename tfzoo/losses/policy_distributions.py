@@ -7,7 +7,8 @@ methods are closed forms of the same distribution, which the tests hold against 
 compile to fewer operations, and programs that only train need not import TFP, which
 takes longer than compiling a training step.
 
-Outputs are finite, except that a logit of -inf rules an action out.
+All are computed in float32. Outputs are finite, except that a logit of -inf rules out
+an action of a categorical policy.
 """
 
 import abc
@@ -92,8 +93,8 @@ class PolicyDistribution(abc.ABC):
         return self.num_outputs
 
     def _outputs(self, outputs):
-        """Returns the outputs as a tensor of the right width."""
-        outputs = tf.convert_to_tensor(outputs)
+        """Returns the outputs as a float32 tensor of the right width."""
+        outputs = tf.cast(outputs, tf.float32)
         if outputs.shape[-1] not in (None, self.num_outputs):
             raise ValueError(
                 f"{self} needs {self.num_outputs} network outputs, got "
@@ -165,7 +166,7 @@ class CategoricalPolicy(PolicyDistribution):
 
     def distribution(self, outputs):
         """Returns a `tfd.Categorical`."""
-        return _tfd().Categorical(logits=outputs)
+        return _tfd().Categorical(logits=self._outputs(outputs))
 
     def log_prob(self, outputs, actions):
         """Returns logits[action] - logsumexp(logits), [...].
@@ -178,8 +179,7 @@ class CategoricalPolicy(PolicyDistribution):
 
     def entropy(self, outputs):
         """Returns -sum_a pi(a) log pi(a), [...]."""
-        outputs = self._outputs(outputs)
-        log_probs = tf.nn.log_softmax(outputs)
+        log_probs = tf.nn.log_softmax(self._outputs(outputs))
         return -_expectation(tf.exp(log_probs), log_probs)
 
     def kl_divergence(self, outputs_p, outputs_q):
@@ -190,19 +190,17 @@ class CategoricalPolicy(PolicyDistribution):
 
     def mode(self, outputs):
         """Returns the index of the largest logit, int32 [...]."""
-        outputs = self._outputs(outputs)
-        return tf.argmax(outputs, axis=-1, output_type=tf.int32)
+        return tf.argmax(self._outputs(outputs), axis=-1, output_type=tf.int32)
 
     def sample(self, outputs, noise):
         """Returns int32 [...], by the Gumbel-max trick."""
         outputs = self._outputs(outputs)
-        gumbel = -tf.math.log(-tf.math.log(_open_interval(noise, outputs.dtype)))
+        gumbel = -tf.math.log(-tf.math.log(_open_interval(noise)))
         return tf.argmax(outputs + gumbel, axis=-1, output_type=tf.int32)
 
     def probabilities(self, outputs):
         """Returns the probability of each action, [..., A]."""
-        outputs = self._outputs(outputs)
-        return tf.nn.softmax(outputs)
+        return tf.nn.softmax(self._outputs(outputs))
 
     def actions_from_columns(self, columns):
         """Returns int32 [...] from an index [..., 1] or a one-hot row [..., A]."""
@@ -288,9 +286,7 @@ class DiagonalGaussianPolicy(PolicyDistribution):
     def sample(self, outputs, noise):
         """Returns mean + stddev z, float32 [..., D], with z by inverting the CDF."""
         mean, log_stddev = self.mean_and_log_stddev(outputs)
-        return mean + tf.exp(log_stddev) * tf.math.ndtri(
-            _open_interval(noise, mean.dtype)
-        )
+        return mean + tf.exp(log_stddev) * tf.math.ndtri(_open_interval(noise))
 
     def actions_from_columns(self, columns):
         """Returns the columns as they are, float32 [..., D]."""
@@ -400,13 +396,13 @@ class BernoulliPolicy(PolicyDistribution):
     def distribution(self, outputs):
         """Returns a `tfd.Independent` of `tfd.Bernoulli`."""
         tfd = _tfd()
-        return tfd.Independent(tfd.Bernoulli(logits=outputs), 1)
+        return tfd.Independent(tfd.Bernoulli(logits=self._outputs(outputs)), 1)
 
     def log_prob(self, outputs, actions):
         """Returns the sum over the bits' log-probabilities, [...]."""
         outputs = self._outputs(outputs)
         actions = self._actions(outputs, actions)
-        labels = tf.cast(actions, outputs.dtype)
+        labels = tf.cast(actions, tf.float32)
         return -tf.reduce_sum(
             tf.nn.sigmoid_cross_entropy_with_logits(labels, outputs), axis=-1
         )
@@ -433,19 +429,17 @@ class BernoulliPolicy(PolicyDistribution):
 
     def mode(self, outputs):
         """Returns 1 where that is more probable than 0, int32 [..., N]."""
-        outputs = self._outputs(outputs)
-        return tf.cast(outputs > 0.0, tf.int32)
+        return tf.cast(self._outputs(outputs) > 0.0, tf.int32)
 
     def sample(self, outputs, noise):
         """Returns int32 [..., N], each bit by inverting its CDF."""
         outputs = self._outputs(outputs)
-        uniform = _open_interval(noise, outputs.dtype)
+        uniform = _open_interval(noise)
         return tf.cast(uniform < tf.sigmoid(outputs), tf.int32)
 
     def probabilities(self, outputs):
         """Returns the probability of each bit being 1, [..., N]."""
-        outputs = self._outputs(outputs)
-        return tf.sigmoid(outputs)
+        return tf.sigmoid(self._outputs(outputs))
 
     def actions_from_columns(self, columns):
         """Returns int32 [..., N] from one bit a column."""
@@ -511,6 +505,6 @@ def _expectation(probs, values):
     return tf.reduce_sum(probs * tf.where(probs > 0.0, values, 0.0), axis=-1)
 
 
-def _open_interval(noise, dtype):
+def _open_interval(noise):
     """Moves uniform noise off 0 and 1, where logarithms and quantiles are infinite."""
-    return tf.clip_by_value(tf.cast(noise, dtype), 2.0**-25, 1.0 - 2.0**-24)
+    return tf.clip_by_value(tf.cast(noise, tf.float32), 2.0**-25, 1.0 - 2.0**-24)

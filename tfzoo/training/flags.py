@@ -193,12 +193,13 @@ def environment_flags_of_run(flags_file, argv):
     return values
 
 
-def parse_flags(argv, flag_values=flags.FLAGS):
+def parse_flags(argv, flag_values=flags.FLAGS, module="__main__"):
     """Parses the command line; `--resume` stands for all flags of the run to resume.
 
     Args:
       argv: as `sys.argv`.
       flag_values: what to parse into.
+      module: the name of the module whose flags are the experiment's.
 
     Returns:
       The arguments that are no flags, the program's name first.
@@ -214,11 +215,12 @@ def parse_flags(argv, flag_values=flags.FLAGS):
             f"unexpected argument {arguments[1]!r}; flags are written --name=value"
         )
     if "resume" in flag_values and flag_values.resume:
-        _parse_stored(argv[0], flag_values)
+        own_flags = flag_values.get_key_flags_for_module(module)
+        _parse_stored(argv[0], flag_values, own_flags)
     return arguments
 
 
-def _parse_stored(program, flag_values):
+def _parse_stored(program, flag_values, own_flags):
     if flag_values.run_dir is None:
         raise UserError("--resume: give the run to go on with as --run_dir=DIRECTORY")
     file = pathlib.Path(flag_values.run_dir, "flags.txt")
@@ -234,25 +236,21 @@ def _parse_stored(program, flag_values):
             f"--run_dir={flag_values.run_dir}: this is a run of "
             f"{first_line.removeprefix(_EXPERIMENT)}, not of {_experiment(program)}"
         )
-    given = {
-        name: flag_values[name].value
-        for name in flag_values
-        if flag_values[name].present
-    }
+    given = {flag.name: flag.value for flag in own_flags if flag.present}
+    for name in given:
+        flag_values[name].unparse()
     try:
         flag_values([program, f"--flagfile={file}"])
     except flags.Error as error:
         raise UserError(f"{file}: {error}") from error
     for name, value in given.items():
         stored = flag_values[name].value
-        if name in _MAY_CHANGE:
-            flag_values[name].value = value
-        elif name not in _NOT_STORED and value != stored:
+        if name not in (*_NOT_STORED, *_MAY_CHANGE) and value != stored:
             raise UserError(
                 f"--{name}={value} contradicts --{name}={stored} of the run in "
-                f"{flag_values.run_dir}; leave it out, or start a new run in another "
-                "directory"
+                f"{file.parent}; leave it out, or start a new run in another directory"
             )
+        flag_values[name].value = value
 
 
 def open_run_directory(flag_values=flags.FLAGS, module="__main__"):
@@ -280,7 +278,8 @@ def open_run_directory(flag_values=flags.FLAGS, module="__main__"):
     for flag in sorted(experiment_flags, key=lambda flag: flag.name):
         if flag.name not in _NOT_STORED and flag.value is not None:
             lines.append(flag.serialize())
-    return RunDirectory(path, resume=flag_values.resume, flags="\n".join(lines) + "\n")
+    resume = "resume" in flag_values and flag_values.resume
+    return RunDirectory(path, resume=resume, flags="\n".join(lines) + "\n")
 
 
 def _experiment(program):

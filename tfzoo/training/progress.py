@@ -32,7 +32,7 @@ class Progress(keras.callbacks.Callback):
         self._last_line = time.monotonic()
         if sys.stdout.isatty():
             self._bar = keras.utils.Progbar(
-                self.steps, width=10, stateless_metrics=(), unit_name="step"
+                self.steps, width=6, stateless_metrics=(), unit_name="step"
             )
             self._bar.update(int(self.model.env_steps), finalize=False)
 

@@ -1,15 +1,15 @@
 """Animations of episodes."""
 
 import importlib.util
+import math
 import pathlib
-
-import numpy as np
 
 from tfzoo.environments import MissingPackageError
 from tfzoo.training.atomic_files import replacing
 from tfzoo.training.errors import UserError
 
 _SUFFIXES = (".gif", ".mp4")
+_MAX_GIF_FRAMES = 300
 
 
 def check_video_path(path):
@@ -32,7 +32,10 @@ def check_video_path(path):
 
 
 def write_video(path, frames, *, frames_per_second=30):
-    """Writes frames as an animation that repeats (`.gif`) or a film (`.mp4`).
+    """Writes frames as an animation that repeats (`.gif`) or as a film (`.mp4`).
+
+    A GIF leaves out frames of an episode of more than 300, and so plays it faster: it
+    stores every pixel anew, and would take long to write and to load.
 
     Args:
       path: of the file; its suffix says which.
@@ -46,22 +49,21 @@ def write_video(path, frames, *, frames_per_second=30):
     import imageio.v3
 
     check_video_path(path)
-    frames = np.stack(frames)
     with replacing(path) as unfinished:
         if unfinished.suffix.lower() == ".gif":
             imageio.v3.imwrite(
                 unfinished,
-                frames,
+                frames[:: math.ceil(len(frames) / _MAX_GIF_FRAMES)],
                 plugin="pillow",
                 duration=1000 / frames_per_second,
                 loop=0,
             )
         else:
             # The usual pixel format of H.264 needs even heights and widths.
-            height, width = frames.shape[1] // 2 * 2, frames.shape[2] // 2 * 2
+            height, width = (size // 2 * 2 for size in frames[0].shape[:2])
             imageio.v3.imwrite(
                 unfinished,
-                frames[:, :height, :width],
+                [frame[:height, :width] for frame in frames],
                 plugin="FFMPEG",
                 fps=frames_per_second,
                 macro_block_size=2,

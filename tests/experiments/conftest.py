@@ -1,0 +1,3 @@
+from tests.training.conftest import programs
+
+__all__ = ["programs"]

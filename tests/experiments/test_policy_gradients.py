@@ -1,0 +1,200 @@
+"""The binaries of PPO, A2C and REINFORCE, run as a user runs them."""
+
+import csv
+import json
+import os
+import re
+import signal
+import time
+
+import pytest
+
+from tests.training.programs import Programs
+from tfzoo.training.metrics_csv import NOT_REPRODUCIBLE
+
+SMALL = (
+    "--num_envs=4",
+    "--num_steps=16",
+    "--hidden_units=8",
+    "--evaluation_episodes=5",
+    "--noanimation",
+)
+
+
+@pytest.fixture(scope="module")
+def programs():
+    programs = Programs()
+    yield programs
+    programs.close()
+
+
+def train(programs, algorithm, run_dir, *flags, **arguments):
+    return programs.run(
+        f"experiments/{algorithm}.py",
+        *SMALL,
+        f"--run_dir={run_dir}",
+        *flags,
+        **arguments,
+    )
+
+
+def metrics(run_dir):
+    with open(run_dir / "metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [{k: v for k, v in row.items() if k not in NOT_REPRODUCIBLE} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def finished(programs, tmp_path_factory):
+    """A PPO run of 8 epochs of 16,384 steps, and what it printed."""
+    run_dir = tmp_path_factory.mktemp("ppo") / "run"
+    result = train(
+        programs,
+        "ppo",
+        run_dir,
+        "--steps=131072",
+        "--checkpoint_every=1",
+        "--animation",
+    )
+    assert result.status == 0, result.stderr
+    return run_dir, result.stdout
+
+
+def test_a_run_leaves_everything_and_says_what_is_next(finished):
+    run_dir, output = finished
+    left = {path.name for path in run_dir.iterdir()}
+    assert left >= {
+        "checkpoints",
+        "episode.gif",
+        "evaluation.json",
+        "flags.txt",
+        "learning_curve.png",
+        "metrics.csv",
+        "saved_model",
+        "tensorboard",
+    }
+    assert [int(row["steps"]) for row in metrics(run_dir)] == [
+        16_384 * (i + 1) for i in range(8)
+    ]
+    summary = json.loads((run_dir / "evaluation.json").read_text())
+    assert f"mean return {summary['mean']:.1f}" in output
+    for command in ("evaluate.py", "tensorboard", "--resume"):
+        assert command in output
+
+
+@pytest.mark.parametrize("epochs", [1, 4])
+def test_kill_9_and_resume_is_the_run_that_was_never_killed(
+    programs, finished, tmp_path, epochs
+):
+    whole, _ = finished
+    run_dir = tmp_path / "run"
+
+    def kill(pid):
+        while not (run_dir / "metrics.csv").exists() or len(metrics(run_dir)) < epochs:
+            time.sleep(0.01)
+        os.kill(pid, signal.SIGKILL)
+
+    flags = ("--steps=131072", "--checkpoint_every=1")
+    killed = train(programs, "ppo", run_dir, *flags, meanwhile=kill)
+    assert killed.status == -signal.SIGKILL
+    assert not (run_dir / "saved_model").exists()
+    resumed = programs.run("experiments/ppo.py", "--resume", f"--run_dir={run_dir}")
+    assert resumed.status == 0, resumed.stderr
+    assert metrics(run_dir) == metrics(whole)
+    for name in ("evaluation.json",):
+        assert (run_dir / name).read_text() == (whole / name).read_text()
+
+
+def test_evaluate_takes_a_run_directory_and_a_saved_model(programs, finished, tmp_path):
+    run_dir, _ = finished
+    from_run = programs.run(
+        "experiments/evaluate.py", f"--model={run_dir}", "--episodes=20"
+    )
+    from_model = programs.run(
+        "experiments/evaluate.py",
+        f"--model={run_dir / 'saved_model'}",
+        "--env=CartPole-v1",
+        "--episodes=20",
+        f"--video={tmp_path / 'play.gif'}",
+    )
+    assert from_run.status == from_model.status == 0, from_model.stderr
+    for line in from_run.stdout.splitlines():
+        if "mean" in line:
+            assert line in from_model.stdout
+    assert re.search(r"95", from_run.stdout)
+    assert (tmp_path / "play.gif").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "flags"),
+    [
+        ("a2c", ("--steps=640", "--env=Pendulum-v1", "--action_bounds=rescale")),
+        ("reinforce", ("--steps=1", "--num_steps=500")),
+        ("ppo", ("--steps=640", "--env=FrozenLake-v1", "--normalize_rewards")),
+        ("ppo", ("--steps=640", "--mixed_precision", "--jit_compile=false")),
+        ("a2c", ("--steps=640", "--vectorization=async", "--reward_scale=0.1")),
+    ],
+)
+def test_other_runs_end_well(programs, tmp_path, algorithm, flags):
+    result = train(programs, algorithm, tmp_path / "run", *flags)
+    assert result.status == 0, result.stderr
+    assert (tmp_path / "run" / "saved_model").exists()
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "flags", "message"),
+    [
+        ("ppo", ("--env=CartPol-v1",), "CartPole-v1"),
+        ("ppo", ("--steps=100",), "steps=100 must be a multiple of the 64"),
+        ("ppo", ("--minibatches=7",), "minibatches=7 must divide the 64"),
+        ("ppo", ("--env=CliffWalking-v1", "--normalize_observations"), "normalised"),
+        ("ppo", ("--hidden_units=64,x",), "--hidden_units"),
+        ("ppo", ("--learning_rate=-1",), "--learning_rate=-1"),
+        ("ppo", ("--discount=1.5",), "--discount=1.5"),
+        ("ppo", ("--entropy_coefficient=-0.1",), "--entropy_coefficient=-0.1"),
+        ("ppo", ("--learning_rat=1",), "learning_rate"),
+        ("ppo", ("--env=MountainCar-v0", "--env_arguments=x=1"), "x"),
+        ("reinforce", ("--num_steps=100",), "num_steps=100 must be at least"),
+        ("reinforce", ("--distribute=mirrored",), "--distribute=mirrored"),
+        ("reinforce", ("--anneal",), "--anneal"),
+    ],
+)
+def test_bad_input_is_one_line(programs, tmp_path, algorithm, flags, message):
+    result = train(programs, algorithm, tmp_path / "run", *flags)
+    assert result.status in (1, 2)
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_used_directory_is_not_overwritten(programs, finished):
+    run_dir, _ = finished
+    before = (run_dir / "metrics.csv").read_text()
+    result = train(programs, "ppo", run_dir, "--steps=64")
+    assert result.status == 1
+    assert f"--run_dir={run_dir}" in result.stderr
+    assert (run_dir / "metrics.csv").read_text() == before
+
+
+def test_a_checkpoint_of_another_shape_is_refused(programs, finished):
+    run_dir, _ = finished
+    flags_file = run_dir / "flags.txt"
+    text = flags_file.read_text()
+    try:
+        flags_file.write_text(text.replace("--hidden_units=8", "--hidden_units=16"))
+        result = programs.run("experiments/ppo.py", "--resume", f"--run_dir={run_dir}")
+    finally:
+        flags_file.write_text(text)
+    assert result.status == 1
+    assert "another agent or environment" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "a2c", "reinforce", "evaluate"])
+def test_helpshort_lists_the_flags(programs, algorithm):
+    result = programs.run(f"experiments/{algorithm}.py", "--helpshort")
+    for flag in ("--env", "--seed"):
+        assert flag in result.stdout
+    if algorithm != "evaluate":
+        for flag in ("--num_envs", "--steps", "--learning_rate", "--[no]resume"):
+            assert flag in result.stdout
