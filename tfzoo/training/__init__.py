@@ -9,7 +9,11 @@ from tfzoo.training.checkpoints import (
 from tfzoo.training.devices import describe_devices
 from tfzoo.training.errors import Interrupted, NonFiniteError, UserError
 from tfzoo.training.experiment import run_experiment
-from tfzoo.training.figures import learning_curve, learning_curves
+from tfzoo.training.figures import (
+    learning_curve,
+    learning_curve_panels,
+    learning_curves,
+)
 from tfzoo.training.flags import (
     define_environment_flags,
     define_training_flags,
@@ -45,6 +49,7 @@ __all__ = [
     "environment_flags_of_run",
     "environment_options",
     "learning_curve",
+    "learning_curve_panels",
     "learning_curves",
     "list_checkpoints",
     "open_run_directory",

@@ -4,6 +4,7 @@ import csv
 import math
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from tfzoo.training.atomic_files import replacing
 
@@ -31,11 +32,30 @@ def learning_curves(runs, path, *, title=""):
       path: of the figure; its suffix says which format.
       title: of the figure.
     """
+    learning_curve_panels({title: runs}, path)
+
+
+def learning_curve_panels(panels, path):
+    """Draws `learning_curves` side by side.
+
+    Args:
+      panels: a dict from the title of a panel to its `runs`.
+      path: of the figure; its suffix says which format.
+    """
     # Without pyplot there is no window system to choose, and no state to clean up.
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 4.0), dpi=150, layout="constrained")
-    axes = figure.add_subplot()
+    width = 6.4 if len(panels) == 1 else 4.2 * len(panels)
+    figure = Figure(figsize=(width, 4.0), dpi=120, layout="constrained")
+    row = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (title, runs) in zip(row, panels.items(), strict=True):
+        _draw(axes, runs)
+        axes.set_title(title, loc="left")
+    with replacing(path) as unfinished:
+        figure.savefig(unfinished)
+
+
+def _draw(axes, runs):
     for (label, paths), color in zip(runs.items(), _COLORS * len(runs), strict=False):
         curves = [read_returns(each) for each in paths]
         if not all(steps.size for steps, _ in curves):
@@ -44,7 +64,7 @@ def learning_curves(runs, path, *, title=""):
         steps, returns = _on_common_steps(curves)
         mean, deviation = returns.mean(axis=0), returns.std(axis=0)
         if len(paths) > 1:
-            label += f" (mean of {len(paths)} runs ± standard deviation)"
+            label = f"{label} (mean of {len(paths)} runs ± standard deviation)".strip()
             axes.fill_between(
                 steps,
                 mean - deviation,
@@ -56,15 +76,13 @@ def learning_curves(runs, path, *, title=""):
         axes.plot(steps, mean, color=color, label=label, linewidth=1.8)
     axes.set_xlabel("environment steps")
     axes.set_ylabel("episode return while training")
-    axes.set_title(title, loc="left")
     axes.set_xlim(left=0)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.grid(alpha=0.3, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     if axes.get_legend_handles_labels()[1]:
         axes.legend(frameon=False)
-    with replacing(path) as unfinished:
-        figure.savefig(unfinished)
 
 
 def read_returns(metrics):
