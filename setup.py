@@ -13,7 +13,7 @@ VERSION = re.search(
 EXTRAS = {
     "gpu": ["tensorflow[and-cuda]==2.21.*"],
     "mujoco": ["gymnasium[mujoco]>=1.2,<2"],
-    "atari": ["ale-py>=0.11,<1", "gymnasium[other]>=1.2,<2"],
+    "atari": ["ale-py>=0.11,<1", "opencv-python-headless>=4.8"],
     "box2d": ["gymnasium[box2d]>=1.2,<2"],
     "video": ["imageio[ffmpeg]>=2.34,<3"],
     "bench": ["stable-baselines3>=2.7,<3", "torch>=2.6,<3"],

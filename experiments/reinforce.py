@@ -7,7 +7,7 @@ import keras
 from absl import flags
 
 from tfzoo.agents import REINFORCE
-from tfzoo.training import open_run_directory, run_experiment, train
+from tfzoo.training import UserError, open_run_directory, run_experiment, train
 from tfzoo.training.policy_gradient_experiment import (
     agent_options,
     define_policy_gradient_flags,
@@ -31,7 +31,7 @@ flags.DEFINE_boolean("normalize_advantages", True, "In each update.")
 def main():
     """Trains, evaluates, exports."""
     if FLAGS.distribute != "none":
-        raise ValueError(
+        raise UserError(
             f"--distribute={FLAGS.distribute}: REINFORCE cannot be distributed; PPO "
             "and A2C can"
         )

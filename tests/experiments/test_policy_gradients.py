@@ -9,7 +9,6 @@ import time
 
 import pytest
 
-from tests.training.programs import Programs
 from tfzoo.training.metrics_csv import NOT_REPRODUCIBLE
 
 SMALL = (
@@ -19,13 +18,6 @@ SMALL = (
     "--evaluation_episodes=5",
     "--noanimation",
 )
-
-
-@pytest.fixture(scope="module")
-def programs():
-    programs = Programs()
-    yield programs
-    programs.close()
 
 
 def train(programs, algorithm, run_dir, *flags, **arguments):

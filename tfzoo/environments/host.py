@@ -1,7 +1,9 @@
 """The bridge to Gymnasium: copies in this process or in worker processes."""
 
 import contextlib
+import signal
 import sys
+import threading
 import types
 
 import gymnasium as gym
@@ -71,7 +73,15 @@ class HostEnvironment(Environment):
             self.max_episode_steps = recipe.spec.max_episode_steps
         # One copy tells the spaces, so that nothing is started that is refused.
         with missing_packages_named(id, recipe.spec):
-            sample = recipe.make()
+            try:
+                sample = recipe.make()
+            except TypeError as error:
+                # As Python words it where a keyword argument is not known.
+                if "unexpected keyword argument" not in str(error):
+                    raise
+                raise ValueError(
+                    f"{id} does not take the arguments {environment_kwargs}: {error}"
+                ) from error
         sample.close()
         self._set_spaces(
             delivered_observation_space(sample.observation_space),
@@ -148,7 +158,9 @@ def _vectorize(recipe, num_envs, vectorization):
     if vectorization == "async":
         # A forked worker would inherit TensorFlow and break its threads.
         options["context"] = "spawn"
-        starting = _without_main_module()
+        starting = contextlib.ExitStack()
+        starting.enter_context(_without_main_module())
+        starting.enter_context(_interrupts_ignored())
     with starting:
         return gym.make_vec(
             recipe.spec,
@@ -158,6 +170,22 @@ def _vectorize(recipe, num_envs, vectorization):
             wrappers=recipe.wrappers,
             **recipe.arguments,
         )
+
+
+@contextlib.contextmanager
+def _interrupts_ignored():
+    """Lets processes that start meanwhile ignore Ctrl-C, which reaches them as well.
+
+    The process that owns them ends them in good order.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 @contextlib.contextmanager

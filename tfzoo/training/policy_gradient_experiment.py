@@ -14,6 +14,7 @@ from absl import flags
 
 from tfzoo.environments import make, record_episode
 from tfzoo.training.atomic_files import replacing
+from tfzoo.training.errors import UserError
 from tfzoo.training.figures import learning_curve
 from tfzoo.training.flags import define_training_flags, environment_options
 from tfzoo.training.video import write_video
@@ -164,7 +165,7 @@ def optimizer_options(updates):
     learning_rate = FLAGS.learning_rate
     if FLAGS.anneal:
         if updates is None:
-            raise ValueError("--anneal=true: this agent's updates cannot be counted")
+            raise UserError("--anneal: the updates of this agent cannot be counted")
         learning_rate = keras.optimizers.schedules.PolynomialDecay(
             learning_rate, max(1, updates), end_learning_rate=0.0
         )

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from typing import NamedTuple
 
-ROOT = pathlib.Path(__file__).parents[2]
+ROOT = pathlib.Path(__file__).parents[1]
 
 _SERVER = """
 import json, os, runpy, sys

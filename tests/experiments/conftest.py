@@ -1,3 +1,0 @@
-from tests.training.conftest import programs
-
-__all__ = ["programs"]
