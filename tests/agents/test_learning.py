@@ -1,0 +1,51 @@
+"""The tuned configurations reach what their result pages say."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.programs import ROOT
+
+
+def mean_return(config, run_dir, seed):
+    algorithm = config.split("_")[0]
+    subprocess.run(
+        [
+            sys.executable,
+            f"experiments/{algorithm}.py",
+            f"--flagfile=experiments/configs/{config}.flags",
+            f"--run_dir={run_dir}",
+            f"--seed={seed}",
+            "--noanimation",
+        ],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    return json.loads((run_dir / "evaluation.json").read_text())["mean"]
+
+
+def test_what_make_run_trains_solves_cartpole(tmp_path):
+    assert mean_return("ppo_cartpole", tmp_path / "run", seed=0) >= 475
+
+
+# The thresholds are those of the result pages, less what seeds differ by.
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("config", "threshold"),
+    [
+        ("ppo_cartpole", 475),
+        ("ppo_acrobot", -95),
+        ("ppo_pendulum", -200),
+        ("ppo_mountain_car_continuous", 90),
+        ("a2c_cartpole", 475),
+        ("a2c_acrobot", -95),
+        ("a2c_pendulum", -200),
+        ("a2c_mountain_car_continuous", 90),
+        ("reinforce_cartpole", 450),
+    ],
+)
+def test_configuration_reaches_its_return(config, threshold, tmp_path):
+    assert mean_return(config, tmp_path / "run", seed=11) >= threshold
