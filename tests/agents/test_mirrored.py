@@ -26,7 +26,6 @@ def strategy():
 def build(make, environment, optimizer=None):
     agent = make(environment.observation_space, environment.action_space, seed=3)
     agent.compile(optimizer() if optimizer else keras.optimizers.SGD(0.1))
-    agent.prepare(environment)
     return agent
 
 
@@ -57,12 +56,14 @@ def test_two_devices_learn_what_one_learns_from_the_same_data(
     )
     environment = environments.make("CartPole-v1", 4)
     one = build(make, environment, make_optimizer)
+    one.prepare(environment)
     trajectory, _, _ = one.collect(environment, one.read_carried(), random.make_seed(1))
     start = [np.array(w) for w in one.get_weights()]
     metrics = one.learn(trajectory, random.make_seed(2))
 
     with strategy.scope():
         two = build(make, environment, make_optimizer)
+    two.prepare(environment)
     training = MirroredTraining(two, environment, strategy)
     both = training.learn(trajectory, random.make_seed(2))
 
@@ -89,18 +90,17 @@ def test_fit_over_two_devices_learns(strategy):
     assert agent.evaluate(environment, 20)["mean"] > before + 20
 
 
-def test_what_cannot_be_split_is_refused(strategy):
-    environment = environments.make("CartPole-v1", 3)
-    with (
-        strategy.scope(),
-        pytest.raises(ValueError, match="num_envs of 3 cannot be split evenly"),
-    ):
-        build(functools.partial(A2C, num_steps=4), environment)
-    host = environments.make("CartPole-v1", 2, vectorization="sync")
-    with (
-        strategy.scope(),
-        pytest.raises(ValueError, match="only in-graph environments"),
-    ):
-        build(A2C, host)
-    with strategy.scope(), pytest.raises(ValueError, match="REINFORCE cannot be"):
-        build(REINFORCE, environments.make("CartPole-v1", 4))
+@pytest.mark.parametrize(
+    ("make", "env", "num_envs", "message"),
+    [
+        (functools.partial(A2C, num_steps=4), "in_graph", 3, "num_envs of 3 cannot be"),
+        (A2C, "sync", 2, "only in-graph environments"),
+        (REINFORCE, "in_graph", 4, "REINFORCE cannot be"),
+    ],
+)
+def test_what_cannot_be_split_is_refused(strategy, make, env, num_envs, message):
+    environment = environments.make("CartPole-v1", num_envs, vectorization=env)
+    with strategy.scope():
+        agent = build(make, environment)
+    with pytest.raises(ValueError, match=message):
+        agent.fit(environment, 1000, verbose=0)

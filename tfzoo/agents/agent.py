@@ -155,6 +155,8 @@ class Agent(keras.Model):
         super().compile(
             optimizer=optimizer, jit_compile=jit_compile, run_eagerly=run_eagerly
         )
+        # Here, as `tf.distribute` wants all variables made in the scope of a strategy.
+        self.optimizer.build(self.trainable_variables)
         self._environment = None
         self._functions = {}
 
@@ -188,8 +190,6 @@ class Agent(keras.Model):
                     f"the {kind.replace('_', ' ')} of {environment.id} is {given}, "
                     f"but the agent was made for {expected}"
                 )
-        if not self.optimizer.built:
-            self.optimizer.build(self.trainable_variables)
         self._build(environment)
         self._train_function = self._make_train_function(environment)
         self._environment = environment

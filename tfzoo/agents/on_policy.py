@@ -399,7 +399,7 @@ class OnPolicyAgent(Agent):
 
     def estimate(self, trajectory):
         """Estimates advantages and flattens a trajectory into a `Batch`."""
-        shape = tf.shape(trajectory.reward)
+        shape = tuple(trajectory.reward.shape)
 
         def flat(x):
             return tf.reshape(x, [shape[0] * shape[1], *x.shape[2:]])
