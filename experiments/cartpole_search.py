@@ -21,7 +21,6 @@ from absl import flags
 from tfzoo import random, training
 from tfzoo.agents import linear_policy_search
 from tfzoo.environments import make
-from tfzoo.training.run_directory import new_default_path
 
 METHODS = {
     "random_search": "random search",
@@ -79,7 +78,8 @@ def main():
             f"--solved_at={FLAGS.solved_at}: must be greater than 0 and at most "
             f"{limit}, the time limit of {FLAGS.env}"
         )
-    run = open_run_directory()
+    run = training.open_run_directory()
+    run.write_flags()
     print(training.describe_devices())
     test = compiled_test(environment.with_num_envs(FLAGS.trials))
     rows, summaries = [], []
@@ -106,20 +106,6 @@ def main():
     print(f"\n{table(summaries)}\n\nrun directory: {run}")
     evaluate = pathlib.Path(sys.argv[0]).with_name("evaluate.py")
     print(f"  evaluate the best policy: python {evaluate} --model={run}")
-
-
-def open_run_directory():
-    """Returns the `RunDirectory`, with the flags in it."""
-    own = FLAGS.get_key_flags_for_module(sys.argv[0])
-    path = FLAGS.run_dir or new_default_path("cartpole_search", FLAGS.env)
-    text = "\n".join(
-        flag.serialize()
-        for flag in own
-        if flag.name != "run_dir" and flag.value is not None
-    )
-    run = training.RunDirectory(path, flags=text + "\n")
-    run.write_flags()
-    return run
 
 
 def compiled_search(method, environment):

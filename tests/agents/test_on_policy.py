@@ -87,7 +87,9 @@ def test_eager_graph_and_xla_learn_the_same(name, env_id):
     assert max(moved) > 1e-3
 
 
-@pytest.mark.parametrize("name", ["ppo with everything", "a2c", "reinforce"])
+@pytest.mark.parametrize(
+    "name", ["ppo with everything", "ppo with a penalty", "a2c", "reinforce"]
+)
 def test_one_trace_same_seed_same_run_and_exact_resume(name, tmp_path):
     environment = environments.make("CartPole-v0", 4)
     agent = build(name, environment)

@@ -17,13 +17,14 @@ def drawn(monkeypatch):
     from matplotlib.figure import Figure
 
     axes = []
-    add_subplot = Figure.add_subplot
+    subplots = Figure.subplots
 
-    def recorded(self):
-        axes.append(add_subplot(self))
-        return axes[-1]
+    def recorded(self, *arguments, **keywords):
+        grid = subplots(self, *arguments, **keywords)
+        axes.extend(grid.flat)
+        return grid
 
-    monkeypatch.setattr(Figure, "add_subplot", recorded)
+    monkeypatch.setattr(Figure, "subplots", recorded)
     return axes
 
 
@@ -69,3 +70,11 @@ def test_a_run_in_which_no_episode_ended_has_no_curve(tmp_path, drawn):
     figures.learning_curve(metrics, tmp_path / "curve.png")
     assert not drawn[0].lines
     assert (tmp_path / "curve.png").exists()
+
+
+def test_panels_stand_side_by_side(tmp_path, drawn):
+    metrics = write_metrics(tmp_path / "m.csv", [10, 20], [1.0, 2.0])
+    panels = {"one": {"": [metrics]}, "two": {"": [metrics], "more": [metrics]}}
+    figures.learning_curve_panels(panels, tmp_path / "curves.png")
+    assert [axes.get_title(loc="left") for axes in drawn] == ["one", "two"]
+    assert [len(axes.lines) for axes in drawn] == [1, 2]

@@ -95,6 +95,8 @@ class PPO(OnPolicyAgent):
                 kl_target=kl_target,
                 entropy_coefficient=entropy_coefficient,
             )
+            # An attribute of the agent, so that checkpoints hold it.
+            self.kl_coefficient = self.policy_loss.kl_coefficient
         else:
             raise ValueError(
                 f"objective must be 'clip' or 'kl_penalty', got {objective!r}"

@@ -46,7 +46,7 @@ def learning_curve_panels(panels, path):
     from matplotlib.figure import Figure
 
     width = 6.4 if len(panels) == 1 else 4.2 * len(panels)
-    figure = Figure(figsize=(width, 4.0), dpi=120, layout="constrained")
+    figure = Figure(figsize=(width, 4.0), dpi=150, layout="constrained")
     row = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, (title, runs) in zip(row, panels.items(), strict=True):
         _draw(axes, runs)
@@ -64,7 +64,8 @@ def _draw(axes, runs):
         steps, returns = _on_common_steps(curves)
         mean, deviation = returns.mean(axis=0), returns.std(axis=0)
         if len(paths) > 1:
-            label = f"{label} (mean of {len(paths)} runs ± standard deviation)".strip()
+            spread = f"mean of {len(paths)} runs ± standard deviation"
+            label = f"{label} ({spread})" if label else spread
             axes.fill_between(
                 steps,
                 mean - deviation,
