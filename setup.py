@@ -16,11 +16,17 @@ EXTRAS = {
     "atari": ["ale-py>=0.11,<1", "opencv-python-headless>=4.8"],
     "box2d": ["gymnasium[box2d]>=1.2,<2"],
     "video": ["imageio[ffmpeg]>=2.34,<3"],
-    "bench": ["stable-baselines3>=2.7,<3", "torch>=2.6,<3"],
+    "bench": [
+        "gymnasium[mujoco]>=1.2,<2",
+        "stable-baselines3>=2.7,<3",
+        "torch>=2.6,<3",
+    ],
     "dev": [
-        "hypothesis>=6.100",
+        "ale-py>=0.11,<1",
+        "gymnasium[mujoco]>=1.2,<2",
+        "opencv-python-headless>=4.8",
         "pytest>=8",
-        "ruff>=0.14",
+        "ruff==0.17.*",
         "scipy>=1.11",
     ],
 }

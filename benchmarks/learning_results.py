@@ -6,7 +6,7 @@
 Each run is an experiment of its own in RUNS/CONFIG-SEED. What is finished there is
 taken as it is, what was killed is resumed. The table is Markdown, on stdout: for each
 configuration the mean, over seeds, of the mean return of 100 greedy episodes after
-training, their standard deviation, and each.
+training, their standard deviation (of the sample), and each.
 """
 
 import json
@@ -34,7 +34,7 @@ def run(config, seed, directory):
     evaluation = directory / "evaluation.json"
     if not evaluation.exists():
         command = [sys.executable, f"experiments/{config.split('_')[0]}.py"]
-        if (directory / "checkpoints").exists():
+        if any((directory / "checkpoints").glob("step-*")):
             command += ["--resume", f"--run_dir={directory.absolute()}"]
         else:
             flagfile = f"experiments/configs/{config}.flags"
@@ -51,9 +51,7 @@ def run(config, seed, directory):
 def main(argv):
     """Trains what is missing, prints the table, draws the figure."""
     del argv
-    print(
-        "| environment | steps | mean return | spread over seeds | each seed |"
-    )
+    print("| environment | steps | mean return | spread over seeds | each seed |")
     print("|---|---:|---:|---:|---|")
     curves = {}
     for config in _CONFIGS.value:
@@ -64,12 +62,15 @@ def main(argv):
         results = [run(config, s, d) for s, d in enumerate(directories)]
         means = np.array([result["mean"] for result in results])
         name = results[0]["env"]
+        spread = means.std(ddof=1) if len(means) > 1 else 0.0
+        each = ", ".join(f"{mean:.1f}" for mean in means)
         print(
             f"| {name} | {results[0]['steps']:,} | {means.mean():.1f} | "
-            f"{means.std():.1f} | {', '.join(f'{mean:.1f}' for mean in means)} |",
+            f"{spread:.1f} | {each} |",
             flush=True,
         )
-        curves[name] = {"": [d / "metrics.csv" for d in directories]}
+        title = name if name not in curves else config
+        curves[title] = {"": [d / "metrics.csv" for d in directories]}
     if _FIGURE.value:
         learning_curve_panels(curves, _FIGURE.value)
 

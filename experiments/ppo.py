@@ -38,6 +38,9 @@ flags.DEFINE_enum(
 )
 flags.DEFINE_float("clip_ratio", 0.2, "Epsilon of the clipped objective.", 0.0)
 flags.DEFINE_float(
+    "kl_coefficient", 1.0, "First weight of the KL penalty, which then adapts.", 0.0
+)
+flags.DEFINE_float(
     "kl_target", 0.01, "Divergence, in nats, that the KL penalty steers to.", 0.0
 )
 flags.DEFINE_float(
@@ -60,6 +63,7 @@ def main():
             minibatches=FLAGS.minibatches,
             objective=FLAGS.objective,
             clip_ratio=FLAGS.clip_ratio,
+            kl_coefficient=FLAGS.kl_coefficient,
             kl_target=FLAGS.kl_target,
             kl_stop=FLAGS.kl_stop,
             value_clip=FLAGS.value_clip,

@@ -12,8 +12,6 @@ SEED = random.make_seed(5)
 FUNCTIONS = {
     "bits": lambda seed: random.bits([1001], seed),
     "uniform": lambda seed: random.uniform([7, 3], seed, -1.0, 2.0),
-    "normal": lambda seed: random.normal([1001], seed),
-    "gumbel": lambda seed: random.gumbel([1001], seed),
     "permutation": lambda seed: random.permutation(1000, seed),
     "permutation of a power of four": lambda seed: random.permutation(1024, seed),
     "fold_in": lambda seed: random.fold_in(seed, 7),
@@ -28,8 +26,7 @@ def test_eager_graph_and_xla_draw_the_same(name):
     graph = tf.function(function, autograph=False)(SEED).numpy()
     xla = tf.function(function, autograph=False, jit_compile=True)(SEED).numpy()
     np.testing.assert_array_equal(eager, graph)
-    # Logarithms and ndtri may differ in their last bits between compilers.
-    np.testing.assert_allclose(eager, xla, rtol=1e-5, atol=2e-6)
+    np.testing.assert_array_equal(eager, xla)
 
 
 def test_same_seed_same_numbers_and_other_seed_others():
@@ -39,17 +36,10 @@ def test_same_seed_same_numbers_and_other_seed_others():
     assert np.mean(random.bits([64], SEED).numpy() == other.numpy()) < 0.1
 
 
-@pytest.mark.parametrize(
-    ("numbers", "distribution"),
-    [
-        (random.uniform([20_000], SEED, -1.0, 2.0), scipy.stats.uniform(-1, 3)),
-        (random.normal([20_000], SEED), scipy.stats.norm()),
-        (random.gumbel([20_000], SEED), scipy.stats.gumbel_r()),
-    ],
-    ids=["uniform", "normal", "gumbel"],
-)
-def test_numbers_follow_their_distribution(numbers, distribution):
-    assert scipy.stats.kstest(numbers.numpy(), distribution.cdf).pvalue > 0.01
+def test_uniform_numbers_are_uniform():
+    numbers = random.uniform([20_000], SEED, -1.0, 2.0).numpy()
+    distribution = scipy.stats.uniform(-1, 3)
+    assert scipy.stats.kstest(numbers, distribution.cdf).pvalue > 0.01
 
 
 def test_uniform_never_reaches_its_upper_end():

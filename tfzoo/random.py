@@ -57,29 +57,10 @@ def split(seed, num):
 
 
 def uniform(shape, seed, minval=0.0, maxval=1.0):
-    """Returns float32 numbers of `shape`, uniform in [minval, maxval)."""
+    """Returns float32 numbers, uniform in [minval, maxval) but for rounding."""
     # 24 bits fill the mantissa of a float32, so each value below 1 is exact.
     mantissa = tf.bitwise.right_shift(bits(shape, seed), tf.constant(8, tf.uint32))
     return minval + (maxval - minval) * tf.cast(mantissa, tf.float32) * 2.0**-24
-
-
-def _open_uniform(shape, seed):
-    """Uniform in the open interval (0, 1), safe to take the logarithm of."""
-    mantissa = tf.bitwise.right_shift(bits(shape, seed), tf.constant(9, tf.uint32))
-    return (tf.cast(mantissa, tf.float32) + 0.5) * 2.0**-23
-
-
-def normal(shape, seed):
-    """Returns float32 standard normal numbers of `shape`, by inverting the CDF."""
-    return tf.math.ndtri(_open_uniform(shape, seed))
-
-
-def gumbel(shape, seed):
-    """Returns float32 standard Gumbel numbers of `shape`.
-
-    `argmax(logits + gumbel)` draws from the categorical distribution of `logits`.
-    """
-    return -tf.math.log(-tf.math.log(_open_uniform(shape, seed)))
 
 
 def permutation(num, seed):

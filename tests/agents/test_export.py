@@ -104,6 +104,10 @@ def test_answers_as_in_process(exported, name):
         np.testing.assert_allclose(greedy["action_mean"], distribution.mean(), 1e-4)
         np.testing.assert_allclose(greedy["action_stddev"], distribution.stddev(), 1e-4)
         np.testing.assert_allclose(greedy["action"], greedy["action_mean"])
+    elif name in ("several choices", "bits"):
+        np.testing.assert_allclose(
+            greedy["action_probabilities"], agent.policy.probabilities(outputs), 1e-4
+        )
     elif name in ("discrete", "discrete observations", "images"):
         np.testing.assert_allclose(
             greedy["action_probabilities"], tf.nn.softmax(outputs), 1e-4, 1e-6
@@ -155,6 +159,21 @@ def test_unknown_format_is_refused_and_an_export_may_be_repeated(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
 
 
+def test_what_is_no_export_is_not_replaced(tmp_path):
+    agent = make_agent("discrete")
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.txt").write_text("It was")
+    (tmp_path / "notes").write_text("a dark")
+    with pytest.raises(ValueError, match="holds something else than a SavedModel"):
+        agent.export(tmp_path / "thesis")
+    with pytest.raises(ValueError, match="notes is a file"):
+        agent.export(tmp_path / "notes")
+    with pytest.raises(ValueError, match="thesis is a directory"):
+        agent.export(tmp_path / "thesis", format="litert")
+    assert (tmp_path / "thesis" / "chapter.txt").read_text() == "It was"
+    assert (tmp_path / "notes").read_text() == "a dark"
+
+
 @pytest.mark.parametrize("make", [functools.partial(PPO, num_steps=8, minibatches=2)])
 def test_export_after_training_holds_the_trained_weights(make, tmp_path):
     environment = environments.make("CartPole-v1", 4)
@@ -162,7 +181,7 @@ def test_export_after_training_holds_the_trained_weights(make, tmp_path):
     agent.compile(keras.optimizers.Adam(0.01))
     agent.fit(environment, 320, verbose=0)
     agent.export(tmp_path / "model")
-    observation = random.normal([5, 4], random.make_seed(0))
+    observation = random.uniform([5, 4], random.make_seed(0), -1.0, 1.0)
     policy = tf.saved_model.load(tmp_path / "model").signatures["serving_default"]
     np.testing.assert_allclose(
         policy(observation=observation)["value"], agent.value(observation), 1e-4, 1e-5

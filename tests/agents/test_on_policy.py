@@ -102,6 +102,14 @@ def test_one_trace_same_seed_same_run_and_exact_resume(name, tmp_path):
     ).history
     assert agent._train_function.experimental_get_tracing_count() == 1
 
+    if name == "ppo with a penalty":
+        agent.kl_coefficient.assign(0.125)
+        path = tf.train.Checkpoint(agent=agent).write(str(tmp_path / "checkpoint"))
+        resumed = build(name, environment)
+        resumed.prepare(environment)
+        tf.train.Checkpoint(agent=resumed).read(path).assert_consumed()
+        assert float(resumed.policy_loss.kl_coefficient) == 0.125
+        return
     # The same seed, in one go where the first went in two.
     again = build(name, environment)
     again.fit(environment, 3 * unit, steps_per_epoch=unit, verbose=0)
@@ -213,6 +221,63 @@ def test_reinforce_learns_from_first_episodes_only():
     history = agent.fit(environment, 1, verbose=0).history
     assert history["episodes"] == [4]
     assert history["steps"][0] == pytest.approx(4 * history["episode_length"][0])
+
+
+def test_reinforce_normalises_by_the_steps_of_its_episodes_only():
+    environment = environments.make("CartPole-v0", 4)
+    agent = REINFORCE(
+        environment.observation_space,
+        environment.action_space,
+        num_steps=200,
+        normalize_observations=True,
+        normalize_rewards=True,
+    )
+    agent.compile("adam")
+    agent.fit(environment, 1, verbose=0)
+    assert float(agent.observation_normalization.count) == agent.env_steps
+    assert float(agent.reward_normalization.count) == agent.env_steps
+    # All rewards are 1: discounted returns of episodes of n steps run from 1 upwards.
+    lengths = agent.env_steps / 4
+    assert 0 < float(agent.reward_normalization.mean) < lengths
+
+
+def test_a_reinforce_run_that_is_over_may_be_fitted_again():
+    environment = environments.make("CartPole-v0", 4)
+    agent = build("reinforce", environment)
+    agent.fit(environment, 50, verbose=0)
+    done = agent.env_steps
+    assert done >= 50
+    assert agent.fit(environment, 50, initial_step=done, verbose=0).history == {}
+    assert agent.env_steps == done
+
+
+def test_no_two_seeds_share_weights():
+    policy = DiagonalGaussianPolicy(1)
+    kernels = [
+        np.array(w).tobytes()
+        for seed in range(10)
+        for w in actor_critic((3,), policy, hidden_units=(5,), seed=seed).weights
+        if "kernel" in w.path
+    ]
+    assert len(set(kernels)) == len(kernels) == 40
+
+
+def test_mixed_precision_sees_whole_observations_and_gives_float32():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        space = gym.spaces.Box(-1e4, 1e4, (3,))
+        agent = PPO(space, gym.spaces.Box(-1, 1, (2,)), normalize_observations=True)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert agent.network.layers[1].compute_dtype == "bfloat16"
+    agent.observation_normalization.update(
+        1000.0 + tf.random.stateless_normal([100, 3], [0, 1])
+    )
+    observation = 1000.0 + tf.random.stateless_normal([5, 3], [0, 2])
+    outputs = agent.policy_outputs(observation)
+    assert outputs.dtype == agent.value(observation).dtype == tf.float32
+    np.testing.assert_array_equal(agent(observation), outputs[:, :2])
+    assert np.abs(agent.preprocess(observation)).max() > 0.5
 
 
 def test_normalisation_follows_what_was_seen():

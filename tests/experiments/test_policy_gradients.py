@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import re
 import signal
 import time
 
@@ -110,10 +109,9 @@ def test_evaluate_takes_a_run_directory_and_a_saved_model(programs, finished, tm
         f"--video={tmp_path / 'play.gif'}",
     )
     assert from_run.status == from_model.status == 0, from_model.stderr
-    for line in from_run.stdout.splitlines():
-        if "mean" in line:
-            assert line in from_model.stdout
-    assert re.search(r"95", from_run.stdout)
+    (line,) = [line for line in from_run.stdout.splitlines() if "mean" in line]
+    assert line in from_model.stdout.splitlines()
+    assert "95" in line
     assert (tmp_path / "play.gif").stat().st_size > 10_000
 
 
@@ -145,7 +143,9 @@ def test_other_runs_end_well(programs, tmp_path, algorithm, flags):
         ("ppo", ("--discount=1.5",), "--discount=1.5"),
         ("ppo", ("--entropy_coefficient=-0.1",), "--entropy_coefficient=-0.1"),
         ("ppo", ("--learning_rat=1",), "learning_rate"),
-        ("ppo", ("--env=MountainCar-v0", "--env_arguments=x=1"), "x"),
+        ("ppo", ("--env=MountainCar-v0", "--env_arguments=x=1"), "argument 'x'"),
+        ("ppo", ("--env_arguments=num_envs=3",), "--env_arguments=num_envs=3"),
+        ("ppo", ("--reward_scale=0",), "--reward_scale=0"),
         ("reinforce", ("--num_steps=100",), "num_steps=100 must be at least"),
         ("reinforce", ("--distribute=mirrored",), "--distribute=mirrored"),
         ("reinforce", ("--anneal",), "--anneal"),
@@ -154,8 +154,8 @@ def test_other_runs_end_well(programs, tmp_path, algorithm, flags):
 def test_bad_input_is_one_line(programs, tmp_path, algorithm, flags, message):
     result = train(programs, algorithm, tmp_path / "run", *flags)
     assert result.status in (1, 2)
-    assert message in result.stderr
-    assert "Traceback" not in result.stderr
+    (line,) = result.stderr.splitlines()
+    assert message in line
     assert not (tmp_path / "run").exists()
 
 

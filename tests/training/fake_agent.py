@@ -39,6 +39,9 @@ class FakeAgent(keras.Model):
         self.on_epoch = on_epoch
         self.compile(optimizer=keras.optimizers.Adam(1e-2))
 
+    def steps_per_iteration(self, environment):
+        return STEPS_PER_EPOCH
+
     def prepare(self, environment):
         self.optimizer.build(self.trainable_variables)
 

@@ -51,7 +51,8 @@ class Agent(keras.Model):
     def __init__(
         self, observation_space, action_space, *, normalize_observations=False, seed=0
     ):
-        super().__init__()
+        # Whatever the networks compute in, observations come whole.
+        super().__init__(dtype="float32")
         self.observation_space = observation_space
         self.action_space = action_space
         self.seed = seed
@@ -229,18 +230,17 @@ class Agent(keras.Model):
         self.prepare(environment)
         unit = self.steps_per_iteration(environment)
         steps_per_epoch = self._steps_per_epoch(environment, steps_per_epoch, unit)
-        todo = steps - initial_step
-        if todo < 0 or (unit and todo % unit):
-            nearest = initial_step + -(-max(todo, unit or 1) // (unit or 1)) * (
-                unit or 1
-            )
+        todo = max(0, steps - initial_step)
+        if unit and (todo % unit or steps < initial_step):
+            nearest = initial_step + -(-todo // unit) * unit
             raise ValueError(
                 f"steps={steps} must be a multiple of the {unit} steps of one "
                 f"iteration after the {initial_step} done; the next is {nearest}"
             )
+        offset = self.env_steps - initial_step
         callbacks = list(callbacks or [])
         if verbose and not any(isinstance(c, Progress) for c in callbacks):
-            callbacks.append(Progress(steps))
+            callbacks.append(Progress(steps + offset))
         callbacks = keras.callbacks.CallbackList(
             callbacks,
             add_history=True,
@@ -250,7 +250,6 @@ class Agent(keras.Model):
             verbose=0,
         )
         self.stop_training = False
-        offset = self.env_steps - initial_step
         start = time.perf_counter()
         callbacks.on_train_begin()
         epoch, logs = 0, {}
@@ -296,8 +295,9 @@ class Agent(keras.Model):
     def evaluate(self, environment, episodes=100, *, seed=0, greedy=True):
         """Plays whole episodes and reports their undiscounted returns.
 
-        As many copies of the environment as episodes are started from the same seed,
-        and the first episode of each counts: no episode is preferred for being short.
+        No episode is preferred for being short. In the graph there are as many copies
+        as episodes, and the first of each counts; on the host, with N copies, copy i
+        plays the episodes i, i + N, i + 2 N, ...
 
         Args:
           environment: as `tfzoo.environments.make` returns it; it is left as it is.
@@ -340,8 +340,7 @@ class Agent(keras.Model):
         raise NotImplementedError
 
     def _evaluate_in_graph(self, environment, episodes, seed, greedy):
-        key = ("evaluate", environment.id, environment.max_episode_steps)
-        key += (environment.action_bounds, episodes, greedy)
+        key = ("evaluate", environment, episodes, greedy)
         if key not in self._functions:
             copies = environment.with_num_envs(episodes)
 
@@ -357,7 +356,7 @@ class Agent(keras.Model):
                     alive &= ~(now.terminated | now.truncated)
                     return t + 1, alive, state, now.observation, returns, lengths
 
-                state, observation = copies.reset(random.fold_in(seed, -1))
+                state, observation = copies.reset(random.fold_in(seed, -2))
                 *_, returns, lengths = tf.while_loop(
                     lambda t, alive, *_: tf.reduce_any(alive),
                     step,

@@ -13,14 +13,17 @@ from tfzoo import random
 def export_policy(agent, filepath, *, format="tf_saved_model", verbose=None):
     """Exports an on-policy agent; see `OnPolicyAgent.export`.
 
-    An earlier export at `filepath` is replaced only once the new one is complete.
+    An earlier export at `filepath` is replaced only once the new one is complete;
+    anything else is left alone.
 
     Raises:
-      ValueError: if `format` is not one of those named there.
+      ValueError: if `format` is not one of those named there, or if there is something
+        else at `filepath`.
     """
     if format not in ("tf_saved_model", "litert"):
         raise ValueError(f"format must be 'tf_saved_model' or 'litert', got {format!r}")
     filepath = pathlib.Path(filepath)
+    _check_replaceable(filepath, format)
     filepath.parent.mkdir(parents=True, exist_ok=True)
     unfinished = filepath.with_name(f".{filepath.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -32,6 +35,19 @@ def export_policy(agent, filepath, *, format="tf_saved_model", verbose=None):
     elif filepath.exists():
         shutil.rmtree(filepath)
     os.replace(unfinished, filepath)
+
+
+def _check_replaceable(filepath, format):
+    if format == "litert":
+        if filepath.is_dir():
+            raise ValueError(f"{filepath} is a directory; a LiteRT model is a file")
+    elif filepath.is_dir():
+        if any(filepath.iterdir()) and not (filepath / "saved_model.pb").exists():
+            raise ValueError(
+                f"{filepath} holds something else than a SavedModel; give another path"
+            )
+    elif filepath.exists():
+        raise ValueError(f"{filepath} is a file; a SavedModel is a directory")
 
 
 def _write_saved_model(agent, filepath, verbose):

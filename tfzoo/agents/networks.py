@@ -5,6 +5,7 @@ Any `keras.Model` that maps a batch of observations, [B, ...], to the pair
 """
 
 import keras
+import numpy as np
 
 from tfzoo.layers.diagonal_gaussian_head import DiagonalGaussianHead
 
@@ -13,11 +14,11 @@ class _Initializers:
     """Orthogonal initializers (Saxe et al. 2013, arXiv:1312.6120), a seed for each."""
 
     def __init__(self, seed):
-        self.seed = seed
+        self.seeds = np.random.SeedSequence(seed)
 
     def __call__(self, gain):
-        self.seed += 1
-        return keras.initializers.Orthogonal(gain, seed=self.seed)
+        (child,) = self.seeds.spawn(1)
+        return keras.initializers.Orthogonal(gain, seed=int(child.generate_state(1)[0]))
 
 
 def _mlp(features, hidden_units, activation, orthogonal):

@@ -406,7 +406,7 @@ class OnPolicyAgent(Agent):
 
         rewards = trajectory.reward
         if self.reward_normalization is not None:
-            rewards = self._normalize(rewards, trajectory.done)
+            rewards = self._normalize(rewards, trajectory)
         observation, action = flat(trajectory.observation), flat(trajectory.action)
         outputs, values = self.network(self.preprocess(observation))
         values = values[:, 0]
@@ -431,18 +431,25 @@ class OnPolicyAgent(Agent):
             old_value=values,
         )
 
-    def _normalize(self, rewards, done):
+    def _counts(self, trajectory):
+        """Which steps are learned from, bool [T, N], or None for all."""
+        return first_episodes(trajectory.done) if self.whole_episodes else None
+
+    def _normalize(self, rewards, trajectory):
         """Scales rewards by the running deviation of the discounted return."""
+        done, before = trajectory.done, self.discounted_return.read_value()
+        if self.whole_episodes:
+            before = tf.zeros_like(before)
         ended_before = tf.concat([tf.zeros_like(done[:1]), done[:-1]], axis=0)
         discounted = tf.scan(
             lambda before, step: (
                 step[0] + self.discount * tf.where(step[1], 0.0, before)
             ),
             (rewards, ended_before),
-            initializer=self.discounted_return.read_value(),
+            initializer=before,
         )
         self.discounted_return.assign(tf.where(done[-1], 0.0, discounted[-1]))
-        self.reward_normalization.update(discounted)
+        self.reward_normalization.update(discounted, self._counts(trajectory))
         return self.reward_normalization(rewards)
 
     def batch_loss(self, batch):
@@ -479,10 +486,12 @@ class OnPolicyAgent(Agent):
     def finish_iteration(self, trajectory):
         """Counts, and lets the statistics of observations follow."""
         if self.observation_normalization is not None:
-            self.observation_normalization.update(trajectory.observation)
+            self.observation_normalization.update(
+                trajectory.observation, self._counts(trajectory)
+            )
         steps = tf.size(trajectory.reward, tf.int64)
         if self.whole_episodes:
-            steps = tf.reduce_sum(tf.cast(first_episodes(trajectory.done), tf.int64))
+            steps = tf.reduce_sum(tf.cast(self._counts(trajectory), tf.int64))
         self.iterations.assign_add(1)
         self.step_counter.assign_add(steps)
 
@@ -512,6 +521,13 @@ class OnPolicyAgent(Agent):
         self.finish_iteration(trajectory)
         return metrics
 
+    def _reset_seed(self):
+        """The seed of a host environment that begins, in this process or again."""
+        iterations = int(self.iterations.read_value())
+        if iterations == 0:
+            return self.seed
+        return int(np.random.SeedSequence([self.seed, iterations]).generate_state(1)[0])
+
     def _make_host_train_function(self, environment):
         def act(observation, t):
             return self.act(observation, random.fold_in(self.iteration_seeds()[0], t))
@@ -527,7 +543,7 @@ class OnPolicyAgent(Agent):
         def train(target):
             sums = dict.fromkeys((*EPISODE_SUMS, "iterations"), 0.0)
             while self.env_steps < target:
-                trajectory, episodes = collector.collect(act, self.seed)
+                trajectory, episodes = collector.collect(act, self._reset_seed())
                 metrics = learn(trajectory)
                 for name, value in {**episodes, "iterations": 1, **metrics}.items():
                     sums[name] = sums.get(name, 0.0) + float(value)

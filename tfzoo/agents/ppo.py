@@ -23,6 +23,7 @@ from tfzoo.losses import (
     PPOKLPenaltyLoss,
     ValueLoss,
     pack_policy_targets,
+    probability_ratio,
 )
 
 
@@ -150,8 +151,8 @@ class PPO(OnPolicyAgent):
         policy_loss = tf.reduce_mean(self.policy_loss.call(policy_targets, outputs))
         value_loss = tf.reduce_mean(self.value_loss.call(value_targets, values))
 
-        log_ratio = self.policy.log_prob(outputs, batch.action) - batch.old_log_prob
-        ratio = tf.exp(log_ratio)
+        log_prob = self.policy.log_prob(outputs, batch.action)
+        ratio = probability_ratio(log_prob, batch.old_log_prob)
         clipped = tf.abs(ratio - 1.0) > self.clip_ratio
         return policy_loss + self.value_coefficient * value_loss, {
             "policy_loss": policy_loss,
@@ -159,6 +160,6 @@ class PPO(OnPolicyAgent):
             "entropy": tf.reduce_mean(self.policy.entropy(outputs)),
             # An estimate of KL(pi_old || pi) without bias and of small variance
             # (Schulman 2020, "Approximating KL divergence").
-            "kl": tf.reduce_mean(ratio - 1.0 - log_ratio),
+            "kl": tf.reduce_mean(ratio - 1.0 - (log_prob - batch.old_log_prob)),
             "clip_fraction": tf.reduce_mean(tf.cast(clipped, tf.float32)),
         }

@@ -20,6 +20,8 @@ class REINFORCE(OnPolicyAgent):
     Every copy of the environment plays one episode from its start in each iteration.
     The sum over an episode is replaced by the mean over all steps of the batch, which
     scales the gradient and makes the learning rate independent of episode lengths.
+    `env_steps` counts the steps of these episodes, which are what is learned from; a
+    copy that has ended early idles until the longest episode is over.
 
     Args:
       observation_space, action_space: the Gymnasium spaces of one environment copy.

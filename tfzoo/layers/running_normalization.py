@@ -48,11 +48,22 @@ class RunningNormalization(keras.layers.Layer):
         # In float32 a count above 2**24 would no longer grow one by one.
         self.count = statistic("count", (), "zeros", "float64")
 
-    def update(self, data):
-        """Merges the statistics of `data`, float [..., *shape], into those so far."""
+    def update(self, data, mask=None):
+        """Merges the statistics of data into those so far.
+
+        Args:
+          data: float [..., *shape].
+          mask: bool [...], which of it counts, at least one; by default all.
+        """
+        rank = len(self.mean.shape)
         data = tf.reshape(tf.cast(data, tf.float32), [-1, *self.mean.shape])
-        mean, variance = tf.nn.moments(data, axes=[0])
-        new = tf.cast(tf.shape(data)[0], tf.float64)
+        weight = tf.ones(tf.shape(data)[:1])
+        if mask is not None:
+            weight = tf.cast(tf.reshape(mask, [-1]), tf.float32)
+        mean, variance = tf.nn.weighted_moments(
+            data, axes=[0], frequency_weights=tf.reshape(weight, [-1] + [1] * rank)
+        )
+        new = tf.cast(tf.reduce_sum(weight), tf.float64)
         total = self.count.value + new
         share = tf.cast(new / total, tf.float32)
         delta = mean - self.mean.value

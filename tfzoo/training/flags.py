@@ -23,6 +23,14 @@ _NOT_STORED = ("run_dir", "resume")
 # These may differ from the stored ones when a run is resumed.
 _MAY_CHANGE = ("steps", "checkpoint_every")
 _EXPERIMENT = "# experiment: "
+# Arguments of `make` that are no arguments of an environment.
+_NOT_THE_ENVIRONMENTS = (
+    "id",
+    "num_envs",
+    "vectorization",
+    "action_bounds",
+    "reward_transform",
+)
 
 
 def define_environment_flags(*, env, flag_values=flags.FLAGS):
@@ -170,6 +178,11 @@ def environment_options(flag_values=flags.FLAGS):
     options = {"action_bounds": flag_values.action_bounds}
     for pair in flag_values.env_arguments:
         name, _, text = pair.partition("=")
+        if name in _NOT_THE_ENVIRONMENTS:
+            raise UserError(
+                f"--env_arguments={pair}: {name} is no argument of the environment "
+                "itself; there is a flag for it"
+            )
         try:
             options[name] = ast.literal_eval(text)
         except (ValueError, SyntaxError):

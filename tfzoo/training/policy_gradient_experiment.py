@@ -65,7 +65,12 @@ def define_policy_gradient_flags(
         max_gradient_norm,
         "The gradient of all weights is scaled down to this norm; 0 leaves it.",
     )
-    flags.DEFINE_boolean("anneal", anneal, "Let the learning rate fall to 0 linearly.")
+    flags.DEFINE_boolean(
+        "anneal",
+        anneal,
+        "Let the learning rate fall to 0 linearly over --steps; more --steps on resume "
+        "raise it again.",
+    )
     flags.DEFINE_list(
         "hidden_units", None, "Widths of the dense layers, as 64,64; by torso."
     )
@@ -88,7 +93,11 @@ def define_policy_gradient_flags(
         "CNN is shared.",
     )
     flags.DEFINE_float(
-        "initial_log_stddev", 0.0, "Where a Gaussian policy's deviation starts."
+        "initial_log_stddev",
+        0.0,
+        "Where the log standard deviation of a Gaussian policy starts.",
+        lower_bound=-20.0,
+        upper_bound=20.0,
     )
     flags.DEFINE_boolean(
         "normalize_observations",
@@ -101,6 +110,11 @@ def define_policy_gradient_flags(
         "Divide rewards by the running deviation of the discounted return.",
     )
     flags.DEFINE_float("reward_scale", 1.0, "Agents learn from rewards times this.")
+    flags.register_validator(
+        "reward_scale",
+        lambda scale: 0 < scale < math.inf,
+        message="must be a positive number",
+    )
     flags.DEFINE_integer(
         "evaluation_episodes", 100, "Episodes to evaluate the end of training on.", 1
     )

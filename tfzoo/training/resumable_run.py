@@ -54,7 +54,7 @@ def train(
         path = restore_checkpoint(checkpoint, run_directory.checkpoints)
         print(f"resuming {path}")
     done = int(agent.env_steps)
-    if steps < done:
+    if steps < done and agent.steps_per_iteration(environment) is not None:
         raise UserError(f"--steps={steps}: the run has done {done} steps already")
     progress = Progress(steps)
     checkpoints = Checkpoints(checkpoint, run_directory.checkpoints, checkpoint_every)
