@@ -60,6 +60,9 @@ flags.DEFINE_float(
 )
 flags.DEFINE_integer("seed", 0, "The same seed gives the same trials.", 0)
 flags.DEFINE_integer("num_seeds", 1, "Runs the seeds from --seed on.", 1)
+flags.DEFINE_integer(
+    "threads", 1, "Threads within one operation; 0 lets TensorFlow choose.", 0
+)
 flags.DEFINE_string(
     "run_dir",
     None,
@@ -93,11 +96,12 @@ def main():
             trials = search(search_seed)
             trials = tf.nest.map_structure(lambda tensor: tensor.numpy(), trials)
             test_returns = test(tf.constant(trials.weights), test_seed).numpy()
-            rows += trial_rows(method, seed, trials, test_returns)
+            new_rows = trial_rows(method, seed, trials, test_returns)
+            append_csv(run.path / "trials.csv", new_rows)
+            rows += new_rows
             summaries.append(summary(method, seed, trials, test_returns))
+            append_csv(run.path / "summary.csv", summaries[-1:])
             print(line(summaries[-1], time.perf_counter() - start), flush=True)
-    write_csv(run.path / "trials.csv", rows)
-    write_csv(run.path / "summary.csv", summaries)
     draw(rows, run.path / "histogram.png")
     best = max(rows, key=lambda row: row["test_return"])
     linear_policy_search.export_linear_policy(
@@ -226,11 +230,13 @@ def cell(values):
     return f"{mean:,.{digits}f} ± {np.std(values, ddof=1):,.{digits}f}"
 
 
-def write_csv(path, rows):
-    """Writes dicts of the same keys as a CSV file."""
-    with open(path, "w", newline="", encoding="utf8") as file:
+def append_csv(path, rows):
+    """Writes dicts of the same keys as rows of a CSV file."""
+    is_new = not path.exists()
+    with open(path, "a", newline="", encoding="utf8") as file:
         writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-        writer.writeheader()
+        if is_new:
+            writer.writeheader()
         writer.writerows(rows)
 
 

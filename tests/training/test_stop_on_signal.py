@@ -32,7 +32,15 @@ def test_handlers_are_put_back():
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_a_second_signal_has_its_usual_effect():
+@pytest.fixture
+def usual_interrupt():
+    """The handler of a program in the foreground; one in the background has none."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_second_signal_has_its_usual_effect(usual_interrupt):
     with StopOnSignal() as stop:
         os.kill(os.getpid(), signal.SIGINT)
         assert stop.received == signal.SIGINT
