@@ -15,16 +15,22 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 _SERVER = """
 import json, os, runpy, sys
+import tensorflow as tf
 import tensorflow_probability
 import tests.training.fake_agent
 import tfzoo.training
 
 for line in sys.stdin:
-    argv, stdout, stderr = json.loads(line)
+    argv, stdout, stderr, devices = json.loads(line)
     child = os.fork()
     if child == 0:
         for path, descriptor in (stdout, 1), (stderr, 2):
             os.dup2(os.open(path, os.O_WRONLY), descriptor)
+        if devices > 1:
+            tf.config.set_logical_device_configuration(
+                tf.config.list_physical_devices("CPU")[0],
+                [tf.config.LogicalDeviceConfiguration()] * devices,
+            )
         sys.argv = argv
         runpy.run_path(argv[0], run_name="__main__")
         sys.exit()
@@ -53,16 +59,17 @@ class Programs:
             text=True,
         )
 
-    def run(self, script, *flags, meanwhile=lambda pid: None):
+    def run(self, script, *flags, meanwhile=lambda pid: None, devices=1):
         """Runs a script, given by its path in the project, to its end.
 
-        `meanwhile` is called with the id of the process, while it runs.
+        `meanwhile` is called with the id of the process, while it runs; `devices` is
+        the number of logical CPU devices that the script sees.
         """
         with tempfile.TemporaryDirectory() as directory:
             out, err = pathlib.Path(directory, "out"), pathlib.Path(directory, "err")
             out.touch()
             err.touch()
-            request = [[script, *map(str, flags)], str(out), str(err)]
+            request = [[script, *map(str, flags)], str(out), str(err), devices]
             self._server.stdin.write(json.dumps(request) + "\n")
             self._server.stdin.flush()
             meanwhile(int(self._server.stdout.readline()))

@@ -23,9 +23,9 @@ def strategy():
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 
-def build(make, environment, optimizer=None):
+def build(make, environment, optimizer=None, **options):
     agent = make(environment.observation_space, environment.action_space, seed=3)
-    agent.compile(optimizer() if optimizer else keras.optimizers.SGD(0.1))
+    agent.compile(optimizer() if optimizer else keras.optimizers.SGD(0.1), **options)
     return agent
 
 
@@ -90,10 +90,35 @@ def test_fit_over_two_devices_learns(strategy):
     assert agent.evaluate(environment, 20)["mean"] > before + 20
 
 
+def test_two_devices_run_eagerly_as_in_the_graph(strategy):
+    environment = environments.make("CartPole-v1", 4)
+    trained = []
+    for run_eagerly in (False, True):
+        with strategy.scope():
+            agent = build(
+                functools.partial(PPO, num_steps=4, epochs=1, minibatches=2),
+                environment,
+                run_eagerly=run_eagerly,
+            )
+        assert not agent.jit_compile
+        agent.fit(environment, 32, verbose=0)
+        trained.append(agent.get_weights())
+    for a, b in zip(*trained, strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-6)
+
+
+def test_xla_on_two_devices_is_refused(strategy):
+    environment = environments.make("CartPole-v1", 4)
+    with strategy.scope():
+        agent = build(A2C, environment, jit_compile=True)
+    with pytest.raises(ValueError, match="jit_compile=True cannot be had on several"):
+        agent.fit(environment, 1000, verbose=0)
+
+
 @pytest.mark.parametrize(
     ("make", "env", "num_envs", "message"),
     [
-        (functools.partial(A2C, num_steps=4), "in_graph", 3, "num_envs of 3 cannot be"),
+        (functools.partial(A2C, num_steps=4), "in_graph", 3, "num_envs=3 cannot be"),
         (A2C, "sync", 2, "only in-graph environments"),
         (REINFORCE, "in_graph", 4, "REINFORCE cannot be"),
     ],

@@ -323,6 +323,17 @@ def test_with_num_envs_keeps_everything_else():
     assert other.reset(SEED)[1].shape == (2, 4)
 
 
+def test_with_num_envs_keeps_what_a_subclass_adds():
+    class Heavy(CartPole):
+        def __init__(self, num_envs, mass):
+            super().__init__(num_envs)
+            self.mass = mass
+
+    assert Heavy(4, mass=3.0).with_num_envs(2).mass == 3.0
+    with pytest.raises(ValueError, match="num_envs must be a positive integer"):
+        Heavy(4, mass=3.0).with_num_envs(0)
+
+
 def test_step_returns_the_reward_untransformed():
     environment = make("CartPole-v1", 2, reward_transform=lambda reward: reward * 100)
     state, _ = environment.reset(SEED)

@@ -131,12 +131,32 @@ def test_other_runs_end_well(programs, tmp_path, algorithm, flags):
     assert (tmp_path / "run" / "saved_model").exists()
 
 
+def test_distribute_splits_the_copies_over_the_devices(programs, tmp_path):
+    run_dir = tmp_path / "run"
+    flags = ("--distribute=mirrored", "--steps=640")
+    result = train(programs, "ppo", run_dir, *flags, devices=2)
+    assert result.status == 0, result.stderr
+    assert "2 devices" in result.stdout
+    assert metrics(run_dir)[-1]["steps"] == "640"
+    assert (run_dir / "saved_model").exists()
+    for flag, message in (
+        ("--num_envs=5", "--num_envs=5 cannot be split evenly over 2 devices"),
+        ("--vectorization=sync", "only in-graph environments can be distributed"),
+        ("--jit_compile=true", "--jit_compile=True cannot be had on several devices"),
+    ):
+        refused = train(programs, "ppo", tmp_path / "no", *flags, flag, devices=2)
+        assert refused.status == 1
+        (line,) = refused.stderr.splitlines()
+        assert message in line
+        assert not (tmp_path / "no").exists()
+
+
 @pytest.mark.parametrize(
     ("algorithm", "flags", "message"),
     [
         ("ppo", ("--env=CartPol-v1",), "CartPole-v1"),
-        ("ppo", ("--steps=100",), "steps=100 must be a multiple of the 64"),
-        ("ppo", ("--minibatches=7",), "minibatches=7 must divide the 64"),
+        ("ppo", ("--steps=100",), "--steps=100 must be a multiple of the 64"),
+        ("ppo", ("--minibatches=7",), "--minibatches=7 must divide the 64"),
         ("ppo", ("--env=CliffWalking-v1", "--normalize_observations"), "normalised"),
         ("ppo", ("--hidden_units=64,x",), "--hidden_units"),
         ("ppo", ("--learning_rate=-1",), "--learning_rate=-1"),
@@ -146,7 +166,7 @@ def test_other_runs_end_well(programs, tmp_path, algorithm, flags):
         ("ppo", ("--env=MountainCar-v0", "--env_arguments=x=1"), "argument 'x'"),
         ("ppo", ("--env_arguments=num_envs=3",), "--env_arguments=num_envs=3"),
         ("ppo", ("--reward_scale=0",), "--reward_scale=0"),
-        ("reinforce", ("--num_steps=100",), "num_steps=100 must be at least"),
+        ("reinforce", ("--num_steps=100",), "--num_steps=100 must be at least"),
         ("reinforce", ("--distribute=mirrored",), "--distribute=mirrored"),
         ("reinforce", ("--anneal",), "--anneal"),
     ],

@@ -57,6 +57,7 @@ class Agent(keras.Model):
         self.action_space = action_space
         self.seed = seed
         self._base_seed = random.make_seed(seed)
+        self._strategy = tf.distribute.get_strategy()
         self.step_counter = tf.Variable(0, dtype=tf.int64, trainable=False)
         self.iterations = tf.Variable(0, dtype=tf.int32, trainable=False)
         self.observation_normalization = None
@@ -81,6 +82,11 @@ class Agent(keras.Model):
             self.observation_normalization.build((None, *self.feature_shape))
         self._environment = None
         self._functions = {}
+
+    @property
+    def is_distributed(self):
+        """Whether it was made in the scope of a strategy of several devices."""
+        return self._strategy.num_replicas_in_sync > 1
 
     @property
     def env_steps(self):
@@ -148,11 +154,12 @@ class Agent(keras.Model):
         Args:
           optimizer: a `keras.optimizers.Optimizer`. Gradient clipping and learning
             rate schedules are its own: `global_clipnorm=`, `PolynomialDecay`.
-          jit_compile: whether XLA compiles the work. "auto" does.
+          jit_compile: whether XLA compiles the work. "auto" does, save on several
+            devices under a `tf.distribute` strategy, where it cannot.
           run_eagerly: whether to run it operation by operation, for debugging.
         """
         if jit_compile == "auto":
-            jit_compile = not run_eagerly
+            jit_compile = not run_eagerly and not self.is_distributed
         super().compile(
             optimizer=optimizer, jit_compile=jit_compile, run_eagerly=run_eagerly
         )
@@ -161,7 +168,7 @@ class Agent(keras.Model):
         self._environment = None
         self._functions = {}
 
-    def _compiled(self, function, *, jit_compile=None):
+    def compile_function(self, function, *, jit_compile=None):
         """Wraps `function` as `compile` was told to."""
         if self.run_eagerly:
             return function
@@ -371,14 +378,14 @@ class Agent(keras.Model):
                 )
                 return returns, lengths
 
-            self._functions[key] = self._compiled(play)
+            self._functions[key] = self.compile_function(play)
         returns, lengths = self._functions[key](random.make_seed(seed))
         return np.asarray(returns), np.asarray(lengths)
 
     def _evaluate_on_host(self, environment, episodes, seed, greedy):
         key = ("act", greedy)
         if key not in self._functions:
-            self._functions[key] = self._compiled(
+            self._functions[key] = self.compile_function(
                 lambda observation, seed, t: self.act(
                     observation, random.fold_in(seed, t), greedy=greedy
                 )

@@ -20,8 +20,7 @@ def make_mirrored_train_function(agent, environment, strategy):
     """Returns a function of the target `env_steps`; see `Agent._make_train_function`.
 
     Raises:
-      ValueError: if the environment is not in the graph, or its copies or the
-        minibatches cannot be split evenly, or the agent needs whole episodes.
+      ValueError: as `MirroredTraining` does.
     """
     training = MirroredTraining(agent, environment, strategy)
 
@@ -43,6 +42,11 @@ class MirroredTraining:
       agent: an `OnPolicyAgent`, made and compiled in `strategy.scope()`.
       environment: an in-graph environment of N copies; N / replicas go to each.
       strategy: a `tf.distribute.MirroredStrategy`.
+
+    Raises:
+      ValueError: if the environment is not in the graph, or its copies or the
+        minibatches cannot be split evenly, or the agent needs whole episodes or was
+        compiled with `jit_compile=True`.
     """
 
     def __init__(self, agent, environment, strategy):
@@ -57,14 +61,19 @@ class MirroredTraining:
                 f"{type(agent).__name__} cannot be distributed: its iterations have "
                 "no fixed number of steps; PPO and A2C can"
             )
+        if agent.jit_compile:
+            raise ValueError(
+                "jit_compile=True cannot be had on several devices: TensorFlow does "
+                'not reduce across replicas inside XLA; leave it at "auto"'
+            )
         minibatch = agent.num_steps * environment.num_envs // agent.minibatches
         for name, size in (
-            ("num_envs", environment.num_envs),
-            ("minibatch", minibatch),
+            (f"num_envs={environment.num_envs}", environment.num_envs),
+            (f"a minibatch of {minibatch}", minibatch),
         ):
             if size % replicas:
                 raise ValueError(
-                    f"a {name} of {size} cannot be split evenly over {replicas} devices"
+                    f"{name} cannot be split evenly over {replicas} devices"
                 )
         self.agent = agent
         self.strategy = strategy
@@ -93,10 +102,10 @@ class MirroredTraining:
 
             return strategy.reduce("MEAN", strategy.run(on_replica), axis=None)
 
-        self.collect = tf.function(collect, autograph=False)
-        self.update = tf.function(update, autograph=False)
-        self.estimate = tf.function(agent.estimate, autograph=False)
-        self.shuffle = tf.function(agent.shuffle, autograph=False)
+        self.collect = agent.compile_function(collect)
+        self.update = agent.compile_function(update)
+        self.estimate = agent.compile_function(agent.estimate)
+        self.shuffle = agent.compile_function(agent.shuffle)
 
     def _share(self, tensors):
         """This replica's part of tensors [B, ...]."""

@@ -155,7 +155,6 @@ class OnPolicyAgent(Agent):
             normalize_observations=normalize_observations,
             seed=seed,
         )
-        self._strategy = tf.distribute.get_strategy()
         self.policy = policy
         self.num_steps = num_steps
         self.discount = discount
@@ -472,10 +471,12 @@ class OnPolicyAgent(Agent):
     # Training.
 
     def _make_train_function(self, environment):
-        if self._strategy.num_replicas_in_sync > 1:
+        if self.is_distributed:
             return make_mirrored_train_function(self, environment, self._strategy)
         if isinstance(environment, InGraphEnvironment):
-            return self._compiled(lambda target: self._train(environment, target))
+            return self.compile_function(
+                lambda target: self._train(environment, target)
+            )
         return self._make_host_train_function(environment)
 
     def iteration_seeds(self):
@@ -532,8 +533,8 @@ class OnPolicyAgent(Agent):
         def act(observation, t):
             return self.act(observation, random.fold_in(self.iteration_seeds()[0], t))
 
-        act = self._compiled(act)
-        learn = self._compiled(
+        act = self.compile_function(act)
+        learn = self.compile_function(
             lambda trajectory: self._learn(
                 environment, trajectory, self.iteration_seeds()[1]
             )

@@ -4,12 +4,14 @@ The whole interaction of an agent with such an environment can be one XLA progra
 many copies stepped at once (the Anakin design, Hessel et al. 2021, arXiv:2104.06272).
 """
 
+import copy
 import math
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from tfzoo.environments.environment import Environment, TimeStep
+from tfzoo.environments.errors import check_positive_integer
 
 
 class State(NamedTuple):
@@ -145,12 +147,10 @@ class InGraphEnvironment(Environment):
 
     def with_num_envs(self, num_envs):
         """Returns the same environment with another number of copies."""
-        return type(self)(
-            num_envs,
-            max_episode_steps=self.max_episode_steps,
-            action_bounds=self.action_bounds,
-            reward_transform=self.reward_transform,
-        )
+        check_positive_integer("num_envs", num_envs)
+        other = copy.copy(self)
+        other.num_envs = num_envs
+        return other
 
 
 def wrap_angle(angle):

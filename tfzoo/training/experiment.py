@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import sys
 import traceback
 
@@ -85,4 +86,10 @@ def _is_check(error):
 def _print_error(error):
     logging.debug("%s", "".join(traceback.format_exception(error)))
     program = os.path.basename(sys.argv[0])
-    print(f"{program}: {' '.join(str(error).split())}", file=sys.stderr)
+    # What is an argument to a class is a flag to who runs the program.
+    message = re.sub(
+        r"(?<![\w=-])(\w+)=",
+        lambda match: f"--{match[0]}" if match[1] in flags.FLAGS else match[0],
+        " ".join(str(error).split()),
+    )
+    print(f"{program}: {message}", file=sys.stderr)

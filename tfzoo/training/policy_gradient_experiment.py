@@ -198,6 +198,7 @@ def distribution_scope():
     if len(devices) < 2:
         print("--distribute=mirrored: there is one device only; nothing to split")
         return contextlib.nullcontext()
+    print(f"--distribute=mirrored: the copies are split over {len(devices)} devices")
     return tf.distribute.MirroredStrategy([device.name for device in devices]).scope()
 
 
