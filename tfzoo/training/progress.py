@@ -32,7 +32,10 @@ class Progress(keras.callbacks.Callback):
         self._last_line = time.monotonic()
         if sys.stdout.isatty():
             self._bar = keras.utils.Progbar(
-                self.steps, width=6, stateless_metrics=(), unit_name="step"
+                self.steps,
+                width=6,
+                stateful_metrics=("return", "steps/s"),
+                unit_name="step",
             )
             self._bar.update(int(self.model.env_steps), finalize=False)
 
