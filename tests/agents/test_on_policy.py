@@ -102,14 +102,6 @@ def test_one_trace_same_seed_same_run_and_exact_resume(name, tmp_path):
     ).history
     assert agent._train_function.experimental_get_tracing_count() == 1
 
-    if name == "ppo with a penalty":
-        agent.kl_coefficient.assign(0.125)
-        path = tf.train.Checkpoint(agent=agent).write(str(tmp_path / "checkpoint"))
-        resumed = build(name, environment)
-        resumed.prepare(environment)
-        tf.train.Checkpoint(agent=resumed).read(path).assert_consumed()
-        assert float(resumed.policy_loss.kl_coefficient) == 0.125
-        return
     # The same seed, in one go where the first went in two.
     again = build(name, environment)
     again.fit(environment, 3 * unit, steps_per_epoch=unit, verbose=0)
@@ -127,6 +119,17 @@ def test_one_trace_same_seed_same_run_and_exact_resume(name, tmp_path):
         np.testing.assert_array_equal(a, b)
     for key in set(first) - {"seconds", "steps_per_second"}:
         np.testing.assert_array_equal(first[key], second[key])
+
+
+def test_the_coefficient_of_the_penalty_is_in_the_checkpoint(tmp_path):
+    environment = environments.make("CartPole-v0", 4)
+    agent, resumed = (build("ppo with a penalty", environment) for _ in range(2))
+    agent.prepare(environment)
+    agent.kl_coefficient.assign(0.125)
+    path = tf.train.Checkpoint(agent=agent).write(str(tmp_path / "checkpoint"))
+    resumed.prepare(environment)
+    tf.train.Checkpoint(agent=resumed).read(path).assert_consumed()
+    assert float(resumed.policy_loss.kl_coefficient) == 0.125
 
 
 def test_another_seed_is_another_run():
@@ -336,6 +339,11 @@ def test_networks():
             assert not np.allclose(x, z)
     with pytest.raises(ValueError, match="torso must be one of"):
         actor_critic((3,), policy, torso="transformer")
+    for shape in ((4,), (64,), (7, 7, 3)):
+        with pytest.raises(
+            ValueError, match="torso=atari_cnn needs images of at least"
+        ):
+            actor_critic(shape, policy, torso="atari_cnn")
 
 
 def test_bad_input():
@@ -347,12 +355,12 @@ def test_bad_input():
         agent.fit(environment, 320, steps_per_epoch=33)
     with pytest.raises(UnsupportedSpaceError, match="Pendulum-v1 is Box"):
         agent.fit(environments.make("Pendulum-v1", 4), 320)
-    with pytest.raises(ValueError, match="episodes must be at least 1"):
+    with pytest.raises(ValueError, match="episodes must be a positive integer"):
         agent.evaluate(environment, 0)
     spaces = environment.observation_space, environment.action_space
     with pytest.raises(ValueError, match="not compiled"):
         PPO(*spaces).fit(environment, 100)
-    with pytest.raises(ValueError, match="num_steps must be at least 1"):
+    with pytest.raises(ValueError, match="num_steps must be a positive integer"):
         A2C(*spaces, num_steps=0)
     with pytest.raises(ValueError, match="discount must be between 0 and 1"):
         A2C(*spaces, discount=1.1)

@@ -55,9 +55,9 @@ def test_collector_records_the_transitions_of_the_environment():
     trajectory, sums = collector.collect(lambda *_: rng.integers(0, 2, 3), seed=7)
     assert isinstance(trajectory, Trajectory)
     assert sums["episodes"] == trajectory.done.sum() > 0
-    for copy in range(3):
+    for copy, seed in enumerate(np.random.SeedSequence(7).generate_state(3)):
         replay = gym.make("CartPole-v1")
-        observation, _ = replay.reset(seed=7 + copy)
+        observation, _ = replay.reset(seed=int(seed))
         for t in range(60):
             np.testing.assert_allclose(
                 trajectory.observation[t, copy], observation, rtol=1e-6

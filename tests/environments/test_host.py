@@ -50,6 +50,10 @@ def registered(observation_space, action_space):
 BOX = spaces.Box(-1.0, 1.0, (2,), np.float32)
 
 
+def seeds_of_copies(seed, num_envs):
+    return [int(s) for s in np.random.SeedSequence(seed).generate_state(num_envs)]
+
+
 @pytest.mark.parametrize("vectorization", VECTORIZATIONS)
 @pytest.mark.parametrize("id", ["CartPole-v1", "Pendulum-v1"])
 def test_steps_equal_single_environments(id, vectorization):
@@ -65,8 +69,10 @@ def test_steps_equal_single_environments(id, vectorization):
     episodes = 0
     with environment:
         observation = environment.reset(seed)
-        # Copy i is seeded with seed + i.
-        expected = [single.reset(seed=seed + i)[0] for i, single in enumerate(singles)]
+        expected = [
+            single.reset(seed=s)[0]
+            for single, s in zip(singles, seeds_of_copies(seed, num_envs), strict=True)
+        ]
         np.testing.assert_array_equal(observation, expected)
         for _ in range(num_steps):
             action = np.stack([singles[0].action_space.sample() for _ in singles])
@@ -123,9 +129,9 @@ def test_observations(space, dtype, vectorization):
             assert observation.shape == (2, *(space.shape or ()))
             for copy in observation:
                 assert environment.observation_space.contains(copy)
-        # Seeds 3 and 4 draw the observations.
-        for i in range(2):
-            space.seed(3 + i)
+        # The seeds draw the observations.
+        for i, seed in enumerate(seeds_of_copies(3, 2)):
+            space.seed(seed)
             np.testing.assert_array_equal(
                 observations[0][i], np.asarray(space.sample(), dtype)
             )

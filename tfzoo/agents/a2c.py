@@ -23,7 +23,6 @@ class A2C(OnPolicyAgent):
       observation_space, action_space: the Gymnasium spaces of one environment copy.
       num_steps: n, the steps that each copy takes before an update.
       gae_lambda: 1 gives the paper's n-step returns.
-      value_coefficient: c_v.
       entropy_coefficient: c_e.
       normalize_advantages: whether advantages have mean 0 and deviation 1.
       **kwargs: see `OnPolicyAgent`.
@@ -38,7 +37,6 @@ class A2C(OnPolicyAgent):
         *,
         num_steps=5,
         gae_lambda=1.0,
-        value_coefficient=1.0,
         entropy_coefficient=0.0,
         normalize_advantages=False,
         **kwargs,
@@ -50,7 +48,6 @@ class A2C(OnPolicyAgent):
             gae_lambda=gae_lambda,
             **kwargs,
         )
-        self.value_coefficient = value_coefficient
         self.normalize_advantages = normalize_advantages
         self.policy_loss = PolicyGradientLoss(
             self.policy, entropy_coefficient=entropy_coefficient

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tfzoo import random
 from tfzoo.environments import InGraphEnvironment, UnsupportedSpaceError
+from tfzoo.environments.errors import check_positive_integer
 from tfzoo.layers import RunningNormalization
 from tfzoo.training.progress import Progress
 
@@ -234,6 +235,10 @@ class Agent(keras.Model):
           ValueError: if the agent is not compiled or the steps are not a multiple of
             what one iteration takes.
         """
+        steps = _whole_number("steps", steps)
+        initial_step = _whole_number("initial_step", initial_step)
+        if steps_per_epoch is not None:
+            steps_per_epoch = _whole_number("steps_per_epoch", steps_per_epoch)
         self.prepare(environment)
         unit = self.steps_per_iteration(environment)
         steps_per_epoch = self._steps_per_epoch(environment, steps_per_epoch, unit)
@@ -319,8 +324,7 @@ class Agent(keras.Model):
         Raises:
           ValueError: if `episodes` is not positive.
         """
-        if episodes < 1:
-            raise ValueError(f"episodes must be at least 1, got {episodes}")
+        check_positive_integer("episodes", episodes)
         if isinstance(environment, InGraphEnvironment):
             returns, lengths = self._evaluate_in_graph(
                 environment, episodes, seed, greedy
@@ -347,7 +351,15 @@ class Agent(keras.Model):
         raise NotImplementedError
 
     def _evaluate_in_graph(self, environment, episodes, seed, greedy):
-        key = ("evaluate", environment, episodes, greedy)
+        # Whatever of the environment can make another function.
+        key = (
+            "evaluate",
+            type(environment),
+            environment.max_episode_steps,
+            environment.action_bounds,
+            episodes,
+            greedy,
+        )
         if key not in self._functions:
             copies = environment.with_num_envs(episodes)
 
@@ -405,3 +417,14 @@ class Agent(keras.Model):
                 lengths[current[playing]] += 1
                 current += np.where(step.terminated | step.truncated, num_envs, 0)
         return returns, lengths
+
+
+def _whole_number(name, value):
+    """Returns `value` as an int; 1e6 is one, too.
+
+    Raises:
+      ValueError: if it is negative or has a fraction.
+    """
+    if not value >= 0 or value != int(value):
+        raise ValueError(f"{name} must be a whole number, got {value}")
+    return int(value)

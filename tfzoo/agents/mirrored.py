@@ -9,6 +9,7 @@ over epochs and minibatches are Python's, around compiled calls, and XLA is not 
 This pays for large networks on several accelerators, not for small ones on a CPU.
 """
 
+import keras
 import tensorflow as tf
 
 from tfzoo import random
@@ -46,7 +47,7 @@ class MirroredTraining:
     Raises:
       ValueError: if the environment is not in the graph, or its copies or the
         minibatches cannot be split evenly, or the agent needs whole episodes or was
-        compiled with `jit_compile=True`.
+        compiled with `jit_compile=True` or an optimizer that scales the loss.
     """
 
     def __init__(self, agent, environment, strategy):
@@ -60,6 +61,14 @@ class MirroredTraining:
             raise ValueError(
                 f"{type(agent).__name__} cannot be distributed: its iterations have "
                 "no fixed number of steps; PPO and A2C can"
+            )
+        optimizer = agent.optimizer
+        if optimizer.loss_scale_factor is not None or isinstance(
+            optimizer, keras.optimizers.LossScaleOptimizer
+        ):
+            raise ValueError(
+                f"{type(optimizer).__name__} scales the loss, which cannot be done on "
+                "several devices; bfloat16 does not need it"
             )
         if agent.jit_compile:
             raise ValueError(

@@ -43,6 +43,9 @@ def _atari_cnn(features, hidden_units, activation, orthogonal):
     return _mlp(features, hidden_units, activation, orthogonal)
 
 
+# What the three convolutions leave one pixel of.
+_SMALLEST_IMAGE = 36
+
 _TORSOS = {"mlp": _mlp, "atari_cnn": _atari_cnn}
 
 
@@ -75,12 +78,17 @@ def actor_critic(
       values [B, 1]), both float32.
 
     Raises:
-      ValueError: if `torso` is not one of those named.
+      ValueError: if `torso` is not one of those named, or the images are too small.
     """
     torso = torso or ("atari_cnn" if len(feature_shape) == 3 else "mlp")
     if torso not in _TORSOS:
         raise ValueError(f"torso must be one of {sorted(_TORSOS)}, got {torso!r}")
     is_cnn = torso == "atari_cnn"
+    if is_cnn and (len(feature_shape) != 3 or min(feature_shape[:2]) < _SMALLEST_IMAGE):
+        raise ValueError(
+            f"torso=atari_cnn needs images of at least {_SMALLEST_IMAGE} pixels a side, "
+            f"got observations of shape {tuple(feature_shape)}; torso=mlp takes any"
+        )
     hidden_units = (
         ((512,) if is_cnn else (64, 64)) if hidden_units is None else hidden_units
     )

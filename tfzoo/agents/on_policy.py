@@ -1,5 +1,6 @@
 """Collecting with the current policy and learning from it: PPO, A2C, REINFORCE."""
 
+import math
 from typing import NamedTuple
 
 import gymnasium as gym
@@ -18,6 +19,7 @@ from tfzoo.agents.trajectory import (
     transform_rewards,
 )
 from tfzoo.environments import InGraphEnvironment, UnsupportedSpaceError
+from tfzoo.environments.errors import check_positive_integer
 from tfzoo.layers import RunningNormalization
 from tfzoo.losses import (
     BernoulliPolicy,
@@ -121,6 +123,7 @@ class OnPolicyAgent(Agent):
       normalize_observations: see `Agent`.
       normalize_rewards: whether rewards are divided by the running standard deviation
         of the discounted return (Engstrom et al. 2020, arXiv:2005.12729, section 2).
+      value_coefficient: weight of the value loss, half the squared error, at least 0.
       seed: an integer.
     """
 
@@ -141,13 +144,17 @@ class OnPolicyAgent(Agent):
         gae_lambda=0.95,
         normalize_observations=False,
         normalize_rewards=False,
+        value_coefficient=1.0,
         seed=0,
     ):
-        if num_steps < 1:
-            raise ValueError(f"num_steps must be at least 1, got {num_steps}")
+        check_positive_integer("num_steps", num_steps)
         for name, value in (("discount", discount), ("gae_lambda", gae_lambda)):
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} must be between 0 and 1, got {value}")
+        if not 0 <= value_coefficient < math.inf:
+            raise ValueError(
+                f"value_coefficient must be at least 0, got {value_coefficient}"
+            )
         policy = policy_for(action_space)
         super().__init__(
             observation_space,
@@ -157,6 +164,7 @@ class OnPolicyAgent(Agent):
         )
         self.policy = policy
         self.num_steps = num_steps
+        self.value_coefficient = value_coefficient
         self.discount = discount
         self.gae_lambda = gae_lambda
         self.network = network or actor_critic(
@@ -459,6 +467,10 @@ class OnPolicyAgent(Agent):
         """Returns the gradients by `trainable_variables` and the metrics of a batch."""
         with tf.GradientTape() as tape:
             loss, metrics = self.batch_loss(*batch)
+            if self.network.losses:
+                loss += tf.add_n(self.network.losses)
+            # The optimizer divides gradients by the scale that it gives the loss.
+            loss = self.optimizer.scale_loss(loss)
         variables = [v.value for v in self.trainable_variables]
         return tape.gradient(loss, variables), metrics
 
@@ -524,10 +536,8 @@ class OnPolicyAgent(Agent):
 
     def _reset_seed(self):
         """The seed of a host environment that begins, in this process or again."""
-        iterations = int(self.iterations.read_value())
-        if iterations == 0:
-            return self.seed
-        return int(np.random.SeedSequence([self.seed, iterations]).generate_state(1)[0])
+        key = [self.seed, int(self.iterations.read_value())]
+        return int(np.random.SeedSequence(key).generate_state(1)[0])
 
     def _make_host_train_function(self, environment):
         def act(observation, t):
@@ -544,6 +554,9 @@ class OnPolicyAgent(Agent):
         def train(target):
             sums = dict.fromkeys((*EPISODE_SUMS, "iterations"), 0.0)
             while self.env_steps < target:
+                if collector.observation is None and self.discounted_return is not None:
+                    # The episodes of a run that is resumed are not gone on with.
+                    self.discounted_return.assign(tf.zeros_like(self.discounted_return))
                 trajectory, episodes = collector.collect(act, self._reset_seed())
                 metrics = learn(trajectory)
                 for name, value in {**episodes, "iterations": 1, **metrics}.items():
@@ -554,7 +567,7 @@ class OnPolicyAgent(Agent):
 
     # Serving.
 
-    def export(self, filepath, format="tf_saved_model", verbose=None, **kwargs):
+    def export(self, filepath, format="tf_saved_model", verbose=None):
         """Exports the policy for serving.
 
         The signature "serving_default" takes `observation` [B, ...] and returns
@@ -570,4 +583,4 @@ class OnPolicyAgent(Agent):
         """
         from tfzoo.agents.export import export_policy
 
-        export_policy(self, filepath, format=format, verbose=verbose, **kwargs)
+        export_policy(self, filepath, format=format, verbose=verbose)

@@ -17,6 +17,7 @@ many implementations, a time limit does not end the bootstrap.
 import tensorflow as tf
 
 from tfzoo.agents.on_policy import OnPolicyAgent, standardize
+from tfzoo.environments.errors import check_positive_integer
 from tfzoo.losses import (
     ClippedValueLoss,
     PPOClipLoss,
@@ -39,7 +40,6 @@ class PPO(OnPolicyAgent):
       clip_ratio: epsilon.
       kl_coefficient: the first beta of the KL penalty.
       kl_target: the divergence, in nats, that beta steers to.
-      value_coefficient: c_v; the value loss is half the squared error.
       value_clip: if given, the value may move this far from the old one in an update.
       entropy_coefficient: c_e.
       normalize_advantages: whether advantages have mean 0 and deviation 1 in each
@@ -66,21 +66,20 @@ class PPO(OnPolicyAgent):
         clip_ratio=0.2,
         kl_coefficient=1.0,
         kl_target=0.01,
-        value_coefficient=1.0,
         value_clip=None,
         entropy_coefficient=0.0,
         normalize_advantages=True,
         kl_stop=None,
         **kwargs,
     ):
-        for name, value in (("epochs", epochs), ("minibatches", minibatches)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        check_positive_integer("epochs", epochs)
+        check_positive_integer("minibatches", minibatches)
+        if kl_stop is not None and not kl_stop > 0:
+            raise ValueError(f"kl_stop must be positive, got {kl_stop}")
         super().__init__(observation_space, action_space, num_steps=num_steps, **kwargs)
         self.epochs = epochs
         self.minibatches = minibatches
         self.clip_ratio = clip_ratio
-        self.value_coefficient = value_coefficient
         self.normalize_advantages = normalize_advantages
         self.kl_stop = kl_stop
         if objective == "clip":

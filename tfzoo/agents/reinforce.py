@@ -26,7 +26,6 @@ class REINFORCE(OnPolicyAgent):
     Args:
       observation_space, action_space: the Gymnasium spaces of one environment copy.
       num_steps: the longest episode; the environment's time limit.
-      value_coefficient: c_v.
       entropy_coefficient: weight of an entropy bonus.
       normalize_advantages: whether G - V has mean 0 and deviation 1 in the batch.
       **kwargs: see `OnPolicyAgent`.
@@ -41,7 +40,6 @@ class REINFORCE(OnPolicyAgent):
         action_space,
         *,
         num_steps=500,
-        value_coefficient=1.0,
         entropy_coefficient=0.0,
         normalize_advantages=True,
         **kwargs,
@@ -53,7 +51,6 @@ class REINFORCE(OnPolicyAgent):
             gae_lambda=1.0,
             **kwargs,
         )
-        self.value_coefficient = value_coefficient
         self.normalize_advantages = normalize_advantages
         self.policy_loss = PolicyGradientLoss(
             self.policy, entropy_coefficient=entropy_coefficient

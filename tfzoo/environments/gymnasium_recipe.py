@@ -70,7 +70,7 @@ def recipe_for(id, max_episode_steps=None, **environment_kwargs):
       MissingPackageError: if a module that would register it cannot be imported.
       ValueError: if the time limit is not a positive integer.
     """
-    spec = _find_spec(id)
+    spec = find_spec(id)
     # The checker costs more than a step of a small environment.
     arguments = {"disable_env_checker": True, **environment_kwargs}
     time_limit = {}
@@ -134,7 +134,7 @@ def _is_atari(spec):
     return str(spec.entry_point).startswith("ale_py")
 
 
-def _find_spec(id):
+def find_spec(id):
     """Returns the registered spec of `id`."""
     if str(id).startswith("ALE/"):
         try:

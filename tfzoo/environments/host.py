@@ -95,10 +95,14 @@ class HostEnvironment(Environment):
         """Starts all copies and returns the observation [N, ...].
 
         Args:
-          seed: an integer, which seeds copy i with `seed + i`, or None, which lets the
-            random numbers of the copies go on.
+          seed: an integer, from which each copy gets a seed of its own, or None, which
+            lets the random numbers of the copies go on. Copies share no seeds, nor do
+            neighbouring values of `seed`.
         """
-        observation, _ = self._vector.reset(seed=None if seed is None else int(seed))
+        if seed is not None:
+            seeds = np.random.SeedSequence(int(seed)).generate_state(self.num_envs)
+            seed = [int(s) for s in seeds]
+        observation, _ = self._vector.reset(seed=seed)
         return observation.astype(self._dtype)
 
     def step(self, action):

@@ -2,6 +2,7 @@
 
 from tfzoo.environments.acrobot import Acrobot
 from tfzoo.environments.cartpole import CartPole, CartPoleV0
+from tfzoo.environments.gymnasium_recipe import find_spec
 from tfzoo.environments.host import VECTORIZATIONS, HostEnvironment
 from tfzoo.environments.mountain_car import MountainCar, MountainCarContinuous
 from tfzoo.environments.pendulum import Pendulum
@@ -60,6 +61,7 @@ def make(
         )
     has_in_graph_form = id in IN_GRAPH_ENVIRONMENTS and not environment_kwargs
     if vectorization == "in_graph" and not has_in_graph_form:
+        find_spec(id)  # An unknown id is told with its nearest matches.
         raise ValueError(
             f"{id} with the arguments {environment_kwargs} has no in-graph form; "
             f"without arguments, {', '.join(IN_GRAPH_ENVIRONMENTS)} have one"

@@ -42,7 +42,8 @@ def pack_policy_targets(actions, advantages, old_log_probs=None, old_outputs=Non
         [B, C], or real numbers [B, D].
       advantages: [B] or [B, 1].
       old_log_probs: the log-probabilities of the actions when they were drawn, [B] or
-        [B, 1]; for the PPO losses.
+        [B, 1]; for the PPO losses. They tell by the width whether it is there; with
+        one-hot rows of two actions they cannot, so do not forget it.
       old_outputs: the network's outputs when the actions were drawn, [B, K]; for
         `PPOKLPenaltyLoss`.
 

@@ -30,7 +30,7 @@ class PolicyLoss(keras.losses.Loss):
         self, distribution="categorical", *, entropy_coefficient=0.0, **kwargs
     ):
         super().__init__(**kwargs)
-        if entropy_coefficient < 0:
+        if not entropy_coefficient >= 0:
             raise ValueError(
                 f"entropy_coefficient must be at least 0, got {entropy_coefficient}"
             )

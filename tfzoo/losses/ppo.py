@@ -101,7 +101,7 @@ class PPOClipLoss(PolicyLoss):
         super().__init__(
             distribution, entropy_coefficient=entropy_coefficient, **kwargs
         )
-        if clip_ratio <= 0:
+        if not clip_ratio > 0:
             raise ValueError(f"clip_ratio must be greater than 0, got {clip_ratio}")
         self.clip_ratio = float(clip_ratio)
 
@@ -166,7 +166,7 @@ class PPOKLPenaltyLoss(PolicyLoss):
                 f"kl_coefficient must be between {MIN_KL_COEFFICIENT:g} and "
                 f"{MAX_KL_COEFFICIENT:g}, got {kl_coefficient}"
             )
-        if kl_target <= 0:
+        if not kl_target > 0:
             raise ValueError(f"kl_target must be greater than 0, got {kl_target}")
         self.kl_coefficient = keras.Variable(
             float(kl_coefficient),

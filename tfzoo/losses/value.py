@@ -102,7 +102,7 @@ class HuberValueLoss(keras.losses.Loss):
 
     def __init__(self, delta=1.0, **kwargs):
         super().__init__(**kwargs)
-        if delta <= 0:
+        if not delta > 0:
             raise ValueError(f"delta must be greater than 0, got {delta}")
         self.delta = float(delta)
 
@@ -133,7 +133,7 @@ class ClippedValueLoss(keras.losses.Loss):
 
     def __init__(self, value_clip=0.2, **kwargs):
         super().__init__(**kwargs)
-        if value_clip <= 0:
+        if not value_clip > 0:
             raise ValueError(f"value_clip must be greater than 0, got {value_clip}")
         self.value_clip = float(value_clip)
 
