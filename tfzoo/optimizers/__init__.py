@@ -18,7 +18,7 @@ from tfzoo.optimizers.curvature_products import (
 )
 from tfzoo.optimizers.kfac import KFAC
 from tfzoo.optimizers.loss_surface import (
-    LossSurface,
+    LossSurfaceSlice,
     draw_loss_surface,
     filter_normalized_direction,
     loss_surface_slice,
@@ -54,7 +54,7 @@ __all__ = [
     "GaussianOutputs",
     "Likelihood",
     "Linearization",
-    "LossSurface",
+    "LossSurfaceSlice",
     "NaturalGradient",
     "OutputDistribution",
     "SecondOrderModel",
