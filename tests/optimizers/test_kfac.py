@@ -249,7 +249,9 @@ def test_layers_without_factors_are_refused():
             keras.layers.Dense(4),
         ]
     )
-    with pytest.raises(ValueError, match="no factors for .*norm/gamma; it knows Dense"):
+    with pytest.raises(
+        ValueError, match=r"no factors for .*norm/gamma; it knows Dense"
+    ):
         train(KFAC(), with_statistics)
     x = keras.Input([3])
     twice = keras.layers.Dense(3, name="twice")

@@ -124,7 +124,7 @@ def test_a_step_of_a_kl_radius_moves_the_distribution_so_far(radius):
 
 
 def test_a_gaussian_of_wrong_scale_is_hit_in_one_newton_step():
-    """A linear model: the Gauss-Newton matrix is the Hessian, and one step is enough."""
+    """A linear model: the Gauss-Newton matrix is the Hessian: one step will do."""
     x = inputs(50)
     y = np.asarray(x) @ [[1.0], [2.0], [-1.0]] + 3
     model = keras.Sequential([keras.layers.Input([3]), keras.layers.Dense(1)])
@@ -374,8 +374,8 @@ def test_what_it_cannot_do_is_refused():
     x, y = batch()
     with pytest.raises(ValueError, match="mean_absolute_error has no known output"):
         train(NaturalGradient(), loss="mean_absolute_error", data=(x, tf.one_hot(y, 4)))
+    loss = keras.losses.SparseCategoricalCrossentropy(reduction="sum")
     with pytest.raises(ValueError, match="SparseCategoricalCrossentropy has no known"):
-        loss = keras.losses.SparseCategoricalCrossentropy(reduction="sum")
         train(NaturalGradient(), loss=loss)
     stock = mlp()
     stock.compile(optimizer=NaturalGradient(), loss=CROSSENTROPY)
@@ -386,8 +386,8 @@ def test_what_it_cannot_do_is_refused():
     shared = keras.Input([3])
     heads = [keras.layers.Dense(4)(shared) for _ in range(2)]
     two = second_order(keras.Model(shared, heads))
-    with pytest.raises(ValueError, match="a model with one output, .* has 2"):
-        two.compile(optimizer=NaturalGradient(), loss=[CROSSENTROPY] * 2)
+    two.compile(optimizer=NaturalGradient(), loss=[CROSSENTROPY] * 2)
+    with pytest.raises(ValueError, match=r"a model with one output, .* has 2"):
         two.fit(x, [y, y], verbose=0)
 
 

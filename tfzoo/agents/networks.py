@@ -86,7 +86,7 @@ def actor_critic(
     is_cnn = torso == "atari_cnn"
     if is_cnn and (len(feature_shape) != 3 or min(feature_shape[:2]) < _SMALLEST_IMAGE):
         raise ValueError(
-            f"torso=atari_cnn needs images of at least {_SMALLEST_IMAGE} pixels a side, "
+            f"torso=atari_cnn needs images of {_SMALLEST_IMAGE} pixels a side or more, "
             f"got observations of shape {tuple(feature_shape)}; torso=mlp takes any"
         )
     hidden_units = (

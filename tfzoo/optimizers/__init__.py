@@ -1,4 +1,4 @@
-"""How a loss is minimised: the natural gradient, and what shows a loss's curvature.
+"""How a loss is minimised: natural gradients, layer transforms, views of curvature.
 
 Nothing here imports the rest of tfzoo.
 """
@@ -17,6 +17,14 @@ from tfzoo.optimizers.curvature_products import (
     mean_kl_divergence,
 )
 from tfzoo.optimizers.kfac import KFAC
+from tfzoo.optimizers.layer_transforms import (
+    GradientCentralization,
+    LARSScaling,
+    LayerTransform,
+    LayerwiseClipping,
+    OrthogonalizedMomentum,
+)
+from tfzoo.optimizers.layerwise import LayerwiseOptimizer
 from tfzoo.optimizers.loss_surface import (
     LossSurfaceSlice,
     draw_loss_surface,
@@ -37,6 +45,7 @@ from tfzoo.optimizers.second_order_model import (
     SecondOrderTraining,
     second_order,
 )
+from tfzoo.optimizers.shampoo import Shampoo
 from tfzoo.optimizers.spectrum import (
     hutchinson_diagonal,
     hutchinson_trace,
@@ -52,13 +61,20 @@ __all__ = [
     "ConjugateGradientResult",
     "ForwardPass",
     "GaussianOutputs",
+    "GradientCentralization",
+    "LARSScaling",
+    "LayerTransform",
+    "LayerwiseClipping",
+    "LayerwiseOptimizer",
     "Likelihood",
     "Linearization",
     "LossSurfaceSlice",
     "NaturalGradient",
+    "OrthogonalizedMomentum",
     "OutputDistribution",
     "SecondOrderModel",
     "SecondOrderTraining",
+    "Shampoo",
     "conjugate_gradient",
     "dense_fisher",
     "dense_matrix",
