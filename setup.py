@@ -24,6 +24,7 @@ EXTRAS = {
     "dev": [
         "ale-py>=0.11,<1",
         "gymnasium[mujoco]>=1.2,<2",
+        "imageio[ffmpeg]>=2.34,<3",
         "opencv-python-headless>=4.8",
         "pytest>=8",
         "ruff==0.17.*",
@@ -45,6 +46,7 @@ setup(
     python_requires=">=3.10,<3.14",
     install_requires=[
         "absl-py>=2.1,<3",
+        "cloudpickle>=2.2,<4",
         "gymnasium[classic-control]>=1.2,<2",
         "imageio>=2.34,<3",
         "keras>=3.12,<4",

@@ -165,9 +165,13 @@ class Agent(keras.Model):
             optimizer=optimizer, jit_compile=jit_compile, run_eagerly=run_eagerly
         )
         # Here, as `tf.distribute` wants all variables made in the scope of a strategy.
-        self.optimizer.build(self.trainable_variables)
+        self.build_optimizers()
         self._environment = None
         self._functions = {}
+
+    def build_optimizers(self):
+        """Creates the variables of the optimizer."""
+        self.optimizer.build(self.trainable_variables)
 
     def compile_function(self, function, *, jit_compile=None):
         """Wraps `function` as `compile` was told to."""
@@ -299,6 +303,7 @@ class Agent(keras.Model):
             total = sums.pop(name)
             logs[name] = total / episodes if episodes else float("nan")
         logs.update({name: sums[name] / iterations for name in self.metric_names})
+        logs.update({name: sums[name] for name in sums if name.endswith("_seconds")})
         logs["learning_rate"] = float(
             tf.convert_to_tensor(self.optimizer.learning_rate)
         )

@@ -1,6 +1,7 @@
 """Collecting with the current policy and learning from it: PPO, A2C, REINFORCE."""
 
 import math
+import time
 from typing import NamedTuple
 
 import gymnasium as gym
@@ -18,7 +19,12 @@ from tfzoo.agents.trajectory import (
     Trajectory,
     transform_rewards,
 )
-from tfzoo.environments import InGraphEnvironment, UnsupportedSpaceError
+from tfzoo.agents.worker_policy import worker_policy
+from tfzoo.environments import (
+    InGraphEnvironment,
+    ParallelRollouts,
+    UnsupportedSpaceError,
+)
 from tfzoo.environments.errors import check_positive_integer
 from tfzoo.layers import RunningNormalization
 from tfzoo.losses import (
@@ -351,7 +357,19 @@ class OnPolicyAgent(Agent):
           A dict of float32 scalars, named by `metric_names`: means over minibatches.
         """
         batch = self.estimate(trajectory)
-        zeros = {name: tf.constant(0.0) for name in self.metric_names}
+        metrics = self.learn_batch(batch, seed, self.metric_names)
+        self.finish_learning(batch)
+        return metrics
+
+    def learn_batch(self, batch, seed, metric_names):
+        """Goes over a `Batch` in epochs of minibatches; returns the means of metrics.
+
+        Args:
+          batch: a `Batch`.
+          seed: int32 [2].
+          metric_names: what `batch_loss` returns.
+        """
+        zeros = {name: tf.constant(0.0) for name in metric_names}
 
         def epoch(number, count, last, sums):
             shuffled = self.shuffle(batch, random.fold_in(seed, number))
@@ -381,13 +399,18 @@ class OnPolicyAgent(Agent):
             (0, 0.0, zeros, zeros),
             maximum_iterations=self.epochs,
         )
-        self.finish_learning(batch)
         return {name: value / count for name, value in sums.items()}
 
     def shuffle(self, batch, seed):
         """Returns the `Batch` shuffled, as minibatches [minibatches, size, ...]."""
         size = batch.advantage.shape[0]
-        order = random.permutation(size, seed)
+        if size is None:
+            # Of a size that changes; what does not fill all minibatches is left out.
+            size = tf.shape(batch.advantage)[0]
+            order = tf.argsort(random.uniform([size], seed))
+            order = order[: size // self.minibatches * self.minibatches]
+        else:
+            order = random.permutation(size, seed)
         return tf.nest.map_structure(
             lambda x: tf.reshape(
                 tf.gather(x, order),
@@ -406,23 +429,19 @@ class OnPolicyAgent(Agent):
 
     def estimate(self, trajectory):
         """Estimates advantages and flattens a trajectory into a `Batch`."""
-        shape = tuple(trajectory.reward.shape)
 
         def flat(x):
-            return tf.reshape(x, [shape[0] * shape[1], *x.shape[2:]])
+            return tf.reshape(x, [-1, *x.shape[2:]])
 
         rewards = trajectory.reward
         if self.reward_normalization is not None:
             rewards = self._normalize(rewards, trajectory)
         observation, action = flat(trajectory.observation), flat(trajectory.action)
-        outputs, values = self.network(self.preprocess(observation))
-        values = values[:, 0]
+        outputs, values, final_values = self.outputs_and_values(trajectory)
         advantages, value_targets = generalized_advantage_estimation(
             rewards=rewards,
-            values=tf.reshape(values, shape),
-            final_values=tf.reshape(
-                self.value(flat(trajectory.final_observation)), shape
-            ),
+            values=values,
+            final_values=final_values,
             terminated=trajectory.terminated,
             truncated=trajectory.truncated,
             discount=self.discount,
@@ -435,8 +454,24 @@ class OnPolicyAgent(Agent):
             old_log_prob=self.policy.log_prob(outputs, action),
             advantage=flat(advantages),
             value_target=flat(value_targets),
-            old_value=values,
+            old_value=flat(values),
         )
+
+    def outputs_and_values(self, trajectory):
+        """Returns what the networks say of a trajectory, before they learn from it.
+
+        Returns:
+          (policy outputs [T * N, K], values of the observations [T, N], values of the
+          final observations [T, N])
+        """
+        shape = tf.shape(trajectory.reward)
+
+        def flat(x):
+            return tf.reshape(x, [-1, *x.shape[2:]])
+
+        outputs, values = self.network(self.preprocess(flat(trajectory.observation)))
+        final_values = self.value(flat(trajectory.final_observation))
+        return outputs, tf.reshape(values, shape), tf.reshape(final_values, shape)
 
     def _counts(self, trajectory):
         """Which steps are learned from, bool [T, N], or None for all."""
@@ -464,21 +499,26 @@ class OnPolicyAgent(Agent):
         raise NotImplementedError
 
     def batch_gradients(self, *batch):
-        """Returns the gradients by `trainable_variables` and the metrics of a batch."""
+        """Returns the gradients by `batch_variables` and the metrics of a batch."""
         with tf.GradientTape() as tape:
             loss, metrics = self.batch_loss(*batch)
             if self.network.losses:
                 loss += tf.add_n(self.network.losses)
             # The optimizer divides gradients by the scale that it gives the loss.
             loss = self.optimizer.scale_loss(loss)
-        variables = [v.value for v in self.trainable_variables]
+        variables = [v.value for v in self.batch_variables]
         return tape.gradient(loss, variables), metrics
 
     def update(self, *batch):
         """Takes one optimizer step down `batch_loss`; returns the metrics."""
         gradients, metrics = self.batch_gradients(*batch)
-        self.optimizer.apply(gradients, self.trainable_variables)
+        self.optimizer.apply(gradients, self.batch_variables)
         return metrics
+
+    @property
+    def batch_variables(self):
+        """The weights that `update` moves."""
+        return self.trainable_variables
 
     # Training.
 
@@ -518,6 +558,7 @@ class OnPolicyAgent(Agent):
             )
             self.assign_carried(carried)
             metrics = self._learn(environment, trajectory, learn_seed)
+            self.finish_episodes(episodes)
             new = {**episodes, "iterations": 1.0, **metrics}
             return ({name: sums[name] + new[name] for name in sums},)
 
@@ -540,30 +581,78 @@ class OnPolicyAgent(Agent):
         return int(np.random.SeedSequence(key).generate_state(1)[0])
 
     def _make_host_train_function(self, environment):
-        def act(observation, t):
-            return self.act(observation, random.fold_in(self.iteration_seeds()[0], t))
+        collect = self._make_host_collect_function(environment)
 
-        act = self.compile_function(act)
-        learn = self.compile_function(
-            lambda trajectory: self._learn(
-                environment, trajectory, self.iteration_seeds()[1]
-            )
-        )
-        collector = HostCollector(environment, self.num_steps, self.whole_episodes)
+        def learn_from(trajectory):
+            return self._learn(environment, trajectory, self.iteration_seeds()[1])
+
+        learn = self.compile_learn_function(learn_from, environment)
 
         def train(target):
             sums = dict.fromkeys((*EPISODE_SUMS, "iterations"), 0.0)
             while self.env_steps < target:
-                if collector.observation is None and self.discounted_return is not None:
-                    # The episodes of a run that is resumed are not gone on with.
-                    self.discounted_return.assign(tf.zeros_like(self.discounted_return))
-                trajectory, episodes = collector.collect(act, self._reset_seed())
+                start = time.perf_counter()
+                trajectory, episodes = collect()
+                collected = time.perf_counter()
                 metrics = learn(trajectory)
-                for name, value in {**episodes, "iterations": 1, **metrics}.items():
+                self.finish_episodes(episodes)
+                new = {**episodes, "iterations": 1, **metrics}
+                new["collect_seconds"] = collected - start
+                new["learn_seconds"] = time.perf_counter() - collected
+                for name, value in new.items():
                     sums[name] = sums.get(name, 0.0) + float(value)
             return sums
 
         return train
+
+    def compile_learn_function(self, function, environment):
+        """Compiles a function of a host `Trajectory`; see `compile_function`."""
+        del environment
+        return self.compile_function(function)
+
+    def finish_episodes(self, episodes):
+        """Called after an iteration with the sums over the episodes that ended."""
+
+    def collect_steps(self, environment):
+        """Returns the environment steps, over all copies, of the next iteration."""
+        return self.num_steps * environment.num_envs
+
+    def _make_host_collect_function(self, environment):
+        """Returns a function that gives (trajectory, sums over its episodes)."""
+        first = True
+
+        def begin():
+            # The episodes of a run that is resumed are not gone on with.
+            nonlocal first
+            if first and self.discounted_return is not None:
+                self.discounted_return.assign(tf.zeros_like(self.discounted_return))
+            first = False
+
+        if isinstance(environment, ParallelRollouts):
+
+            def collect():
+                begin()
+                fields, sums = environment.collect(
+                    worker_policy(self),
+                    self.collect_steps(environment),
+                    (self.seed, int(self.iterations.read_value())),
+                )
+                del sums["collect_seconds"]
+                return Trajectory(**fields), sums
+
+            return collect
+
+        def act(observation, t):
+            return self.act(observation, random.fold_in(self.iteration_seeds()[0], t))
+
+        act = self.compile_function(act)
+        collector = HostCollector(environment, self.num_steps, self.whole_episodes)
+
+        def collect():
+            begin()
+            return collector.collect(act, self._reset_seed())
+
+        return collect
 
     # Serving.
 

@@ -11,6 +11,8 @@ from tfzoo.environments.errors import (
 from tfzoo.environments.host import HostEnvironment
 from tfzoo.environments.in_graph import InGraphEnvironment, State
 from tfzoo.environments.mountain_car import MountainCar, MountainCarContinuous
+from tfzoo.environments.numpy_policy import NumpyPolicy
+from tfzoo.environments.parallel_rollouts import ParallelRollouts, RolloutWorkerError
 from tfzoo.environments.pendulum import Pendulum
 from tfzoo.environments.recording import record_episode
 from tfzoo.environments.registry import IN_GRAPH_ENVIRONMENTS, make
@@ -26,7 +28,10 @@ __all__ = [
     "MissingPackageError",
     "MountainCar",
     "MountainCarContinuous",
+    "NumpyPolicy",
+    "ParallelRollouts",
     "Pendulum",
+    "RolloutWorkerError",
     "State",
     "TimeStep",
     "UnknownEnvironmentError",

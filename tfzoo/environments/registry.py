@@ -1,10 +1,13 @@
 """Environments by name."""
 
+import os
+
 from tfzoo.environments.acrobot import Acrobot
 from tfzoo.environments.cartpole import CartPole, CartPoleV0
 from tfzoo.environments.gymnasium_recipe import find_spec
 from tfzoo.environments.host import VECTORIZATIONS, HostEnvironment
 from tfzoo.environments.mountain_car import MountainCar, MountainCarContinuous
+from tfzoo.environments.parallel_rollouts import ParallelRollouts
 from tfzoo.environments.pendulum import Pendulum
 
 IN_GRAPH_ENVIRONMENTS = {
@@ -22,6 +25,7 @@ def make(
     num_envs=1,
     *,
     vectorization="auto",
+    num_workers=None,
     action_bounds="clip",
     reward_transform=None,
     max_episode_steps=None,
@@ -35,8 +39,12 @@ def make(
     Args:
       id: a registered Gymnasium id.
       num_envs: N, the number of copies.
-      vectorization: "in_graph", "sync" (copies in this process), "async" (in worker
-        processes), or "auto": in the graph where there is such a form, else "sync".
+      vectorization: "in_graph", "sync" (copies in this process), "async" (each in a
+        process, stepped one by one), "workers" (in processes that act by themselves,
+        see `ParallelRollouts`), or "auto": in the graph where there is such a form,
+        else "sync".
+      num_workers: the processes of "workers"; by default as many as there are cores,
+        but no more than copies.
       action_bounds: "clip", "rescale" or "none"; see `Environment`.
       reward_transform: what agents do to rewards before they learn from them; see
         `Environment`.
@@ -53,10 +61,15 @@ def make(
       MissingPackageError: if a package that it needs is missing.
       ValueError: if another argument is not one of the above.
     """
-    known = ("auto", "in_graph", *VECTORIZATIONS)
+    known = ("auto", "in_graph", *VECTORIZATIONS, "workers")
     if vectorization not in known:
         raise ValueError(
             f"vectorization must be one of {', '.join(map(repr, known))}, got "
+            f"{vectorization!r}"
+        )
+    if num_workers is not None and vectorization != "workers":
+        raise ValueError(
+            f'num_workers={num_workers} goes with vectorization="workers", got '
             f"{vectorization!r}"
         )
     has_in_graph_form = id in IN_GRAPH_ENVIRONMENTS and not environment_kwargs
@@ -73,6 +86,12 @@ def make(
     }
     if has_in_graph_form and vectorization in ("auto", "in_graph"):
         return IN_GRAPH_ENVIRONMENTS[id](num_envs, **options)
+    if vectorization == "workers":
+        if num_workers is None:
+            num_workers = min(os.cpu_count() or 1, num_envs)
+        return ParallelRollouts(
+            id, num_envs, num_workers, **options, **environment_kwargs
+        )
     if vectorization == "auto":
         vectorization = "sync"
     return HostEnvironment(

@@ -68,6 +68,7 @@ class NaturalGradient(SecondOrderOptimizer):
 
     Attributes:
       damping: float32 variable, lambda.
+      kl_radius: float32 variable, delta, or None.
       metric_names: what `minimize` reports.
 
     Raises:
@@ -127,7 +128,8 @@ class NaturalGradient(SecondOrderOptimizer):
             output_distribution=output_distribution,
             name=name,
         )
-        self.kl_radius = kl_radius
+        self.initial_kl_radius = kl_radius
+        self.kl_radius = None
         self.adaptive_damping = adaptive_damping
         self.cg_iterations = cg_iterations
         self.cg_tolerance = cg_tolerance
@@ -140,10 +142,17 @@ class NaturalGradient(SecondOrderOptimizer):
         self.curvature_fraction = curvature_fraction
 
     def build(self, variables):
-        """Creates the damping and, for warm starts, the last solution."""
+        """Creates the damping, the radius and, for warm starts, the last solution."""
         if self.built:
             return
         super().build(variables)
+        if self.initial_kl_radius is not None:
+            self.kl_radius = self.add_variable(
+                shape=(),
+                initializer=keras.initializers.Constant(self.initial_kl_radius),
+                dtype="float32",
+                name="kl_radius",
+            )
         if self.warm_start:
             self._solution = self.add_optimizer_variables(variables, "solution")
 
@@ -193,7 +202,9 @@ class NaturalGradient(SecondOrderOptimizer):
         squared_length = tf.maximum(curvature_along, 0.0) / loss_scale
         length = tf.cast(self.learning_rate, tf.float32)
         if self.kl_radius is not None:
-            length *= tf.sqrt(2.0 * self.kl_radius / tf.maximum(squared_length, 1e-30))
+            length *= tf.sqrt(
+                2.0 * self.kl_radius / tf.maximum(squared_length, 1e-30)
+            )
         slope = inner_product(gradients, direction)
         is_finite = tf.math.is_finite(solved.curvature) & tf.math.is_finite(slope)
         length = tf.where(is_finite & (slope > 0), length, 0.0)
@@ -282,7 +293,7 @@ class NaturalGradient(SecondOrderOptimizer):
         """Returns the constructor's arguments."""
         return {
             **super().get_config(),
-            "kl_radius": self.kl_radius,
+            "kl_radius": self.initial_kl_radius,
             "adaptive_damping": self.adaptive_damping,
             "cg_iterations": self.cg_iterations,
             "cg_tolerance": self.cg_tolerance,
