@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tfzoo import environments, random
-from tfzoo.agents import A2C, PPO, REINFORCE
+from tfzoo.agents import A2C, PPO, REINFORCE, actor_critic, policy_for
 from tfzoo.agents.mirrored import MirroredTraining
 
 if len(tf.config.list_logical_devices("CPU")) < 2:
@@ -129,3 +129,21 @@ def test_what_cannot_be_split_is_refused(strategy, make, env, num_envs, message)
         agent = build(make, environment)
     with pytest.raises(ValueError, match=message):
         agent.fit(environment, 1000, verbose=0)
+
+
+def test_a_weight_that_the_loss_does_not_use_stays(strategy):
+    environment = environments.make("CartPole-v1", 4)
+    shape = environment.observation_space.shape
+
+    def make(*spaces, **options):
+        network = actor_critic(shape, policy_for(spaces[1]), hidden_units=(4,))
+        unused = keras.layers.Dense(3, name="unused")
+        unused(network.inputs[0])
+        network.unused = unused
+        return PPO(*spaces, network=network, num_steps=4, minibatches=2, **options)
+
+    with strategy.scope():
+        agent = build(make, environment)
+    before = np.array(agent.network.unused.kernel)
+    agent.fit(environment, 32, verbose=0)
+    np.testing.assert_array_equal(agent.network.unused.kernel, before)

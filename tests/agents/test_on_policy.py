@@ -340,9 +340,7 @@ def test_networks():
     with pytest.raises(ValueError, match="torso must be one of"):
         actor_critic((3,), policy, torso="transformer")
     for shape in ((4,), (64,), (7, 7, 3)):
-        with pytest.raises(
-            ValueError, match="torso=atari_cnn needs images of 36"
-        ):
+        with pytest.raises(ValueError, match="torso=atari_cnn needs images of 36"):
             actor_critic(shape, policy, torso="atari_cnn")
 
 

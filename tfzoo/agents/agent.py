@@ -1,5 +1,6 @@
 """The agent: a `keras.Model` that is fitted to an environment instead of data."""
 
+import math
 import time
 
 import gymnasium as gym
@@ -430,6 +431,6 @@ def _whole_number(name, value):
     Raises:
       ValueError: if it is negative or has a fraction.
     """
-    if not value >= 0 or value != int(value):
+    if not 0 <= value < math.inf or value != int(value):
         raise ValueError(f"{name} must be a whole number, got {value}")
     return int(value)

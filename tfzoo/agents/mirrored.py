@@ -138,7 +138,16 @@ class MirroredTraining:
         """Averages gradients over the replicas and takes one optimizer step."""
         replica = tf.distribute.get_replica_context()
         optimizer = self.agent.optimizer
-        gradients = replica.all_reduce(tf.distribute.ReduceOp.MEAN, gradients)
+        # Weights that the loss does not depend on have no gradient.
+        used = [
+            (gradient, variable)
+            for gradient, variable in zip(
+                gradients, self.agent.batch_variables, strict=True
+            )
+            if gradient is not None
+        ]
+        gradients, variables = zip(*used, strict=True)
+        gradients = replica.all_reduce(tf.distribute.ReduceOp.MEAN, list(gradients))
         # Keras clips what each replica brings and then sums. The mean is clipped here,
         # so that its share in the sum is left as it is there.
         if optimizer.global_clipnorm is not None:
@@ -149,7 +158,7 @@ class MirroredTraining:
             limit = optimizer.clipvalue
             gradients = [tf.clip_by_value(g, -limit, limit) for g in gradients]
         share = 1.0 / replica.num_replicas_in_sync
-        optimizer.apply([g * share for g in gradients], self.agent.trainable_variables)
+        optimizer.apply([g * share for g in gradients], list(variables))
 
     def learn(self, trajectory, seed):
         """As `OnPolicyAgent.learn`, over all replicas."""

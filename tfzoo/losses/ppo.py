@@ -205,7 +205,7 @@ class PPOKLPenaltyLoss(PolicyLoss):
         """Returns the constructor's arguments, with beta as it stands."""
         return {
             **super().get_config(),
-            "kl_coefficient": float(self.kl_coefficient.value),
+            "kl_coefficient": float(self.kl_coefficient.numpy()),
             "kl_target": self.kl_target,
         }
 
