@@ -6,18 +6,21 @@
 Each run is an experiment of its own in RUNS/CONFIG-SEED. What is finished there is
 taken as it is, what was killed is resumed. The table is Markdown, on stdout: for each
 configuration the mean, over seeds, of the mean return of 100 greedy episodes after
-training, their standard deviation (of the sample), and each.
+training, their standard deviation (of the sample), and each. Agents that learn from
+whole episodes take some more steps than they were told, which differ by seed: then the
+fewest and the most are given.
 """
 
+import difflib
 import json
 import pathlib
 import subprocess
 import sys
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
-from tfzoo.training import learning_curve_panels
+from tfzoo.training import UserError, learning_curve_panels, run_experiment
 
 _CONFIGS = flags.DEFINE_list(
     "configs", None, "Names of files in experiments/configs.", required=True
@@ -29,12 +32,32 @@ _FIGURE = flags.DEFINE_string("figure", None, "Where to draw the curves, if anyw
 _ROOT = pathlib.Path(__file__).parents[1]
 
 
+def check_config(config):
+    """Refuses a name that no file in experiments/configs has.
+
+    Raises:
+      UserError: with the nearest names.
+    """
+    names = {path.stem for path in (_ROOT / "experiments/configs").glob("*.flags")}
+    if config not in names:
+        near = difflib.get_close_matches(config, sorted(names), cutoff=0.3)
+        raise UserError(
+            f"--configs={config}: there is no such configuration; "
+            f"{'the nearest are' if near else 'there are'} "
+            f"{', '.join(near or sorted(names))}"
+        )
+
+
 def run(config, seed, directory):
-    """Runs, resumes or finds one experiment; returns its evaluation."""
+    """Runs, resumes or finds one experiment; returns its evaluation.
+
+    Raises:
+      UserError: if the experiment fails.
+    """
     evaluation = directory / "evaluation.json"
     if not evaluation.exists():
         command = [sys.executable, f"experiments/{config.split('_')[0]}.py"]
-        if any((directory / "checkpoints").glob("step-*")):
+        if (directory / "flags.txt").exists():
             command += ["--resume", f"--run_dir={directory.absolute()}"]
         else:
             flagfile = f"experiments/configs/{config}.flags"
@@ -44,13 +67,22 @@ def run(config, seed, directory):
                 f"--run_dir={directory.absolute()}",
             ]
             command += [] if seed == 0 else ["--noanimation"]
-        subprocess.run(command, cwd=_ROOT, check=True, stdout=sys.stderr)
+        status = subprocess.run(command, cwd=_ROOT, stdout=sys.stderr).returncode
+        if status:
+            raise UserError(f"{directory}: its experiment ended with status {status}")
     return json.loads(evaluation.read_text("utf8"))
 
 
-def main(argv):
+def range_of(numbers):
+    """Returns the least and the greatest of integers as text, or what they all are."""
+    least, greatest = min(numbers), max(numbers)
+    return f"{least:,}" if least == greatest else f"{least:,} to {greatest:,}"
+
+
+def main():
     """Trains what is missing, prints the table, draws the figure."""
-    del argv
+    for config in _CONFIGS.value:
+        check_config(config)
     print("| environment | steps | mean return | spread over seeds | each seed |")
     print("|---|---:|---:|---:|---|")
     curves = {}
@@ -65,8 +97,8 @@ def main(argv):
         spread = means.std(ddof=1) if len(means) > 1 else 0.0
         each = ", ".join(f"{mean:.1f}" for mean in means)
         print(
-            f"| {name} | {results[0]['steps']:,} | {means.mean():.1f} | "
-            f"{spread:.1f} | {each} |",
+            f"| {name} | {range_of([result['steps'] for result in results])} | "
+            f"{means.mean():.1f} | {spread:.1f} | {each} |",
             flush=True,
         )
         title = name if name not in curves else config
@@ -76,4 +108,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_experiment(main)

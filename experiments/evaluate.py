@@ -11,6 +11,7 @@ environment. No agent class is needed: the signature "serving_default" takes
 import pathlib
 import sys
 
+import gymnasium as gym
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -34,16 +35,21 @@ def main():
     """Loads, plays, reports."""
     if FLAGS.video is not None:
         training.check_video_path(FLAGS.video)
-    saved_model, values = find_model()
+    saved_model, values, of_run = find_model()
     options = training.environment_options(values)
     environment = make(
         values.env,
         min(FLAGS.episodes, _HOST_COPIES),
-        vectorization=values.vectorization,
+        # Workers act with an agent's policy; here it is a SavedModel.
+        vectorization=(
+            "sync" if values.vectorization == "workers" else values.vectorization
+        ),
         **options,
     )
     if isinstance(environment, InGraphEnvironment):
         environment = environment.with_num_envs(FLAGS.episodes)
+    if of_run is not None:
+        check_spaces(environment, values, of_run)
     policy = load_policy(saved_model, environment)
     returns, lengths = play(policy, environment, FLAGS.episodes, FLAGS.seed)
     print(f"{values.env}: {FLAGS.episodes} episodes of {np.mean(lengths):.1f} steps")
@@ -57,16 +63,23 @@ def main():
 
 
 def find_model():
-    """Returns the path of the SavedModel, and the flags of the environment."""
+    """Returns the path of the SavedModel and the flags of two environments.
+
+    These are the one to play in, and the one of the run that the model is of or None.
+    """
     if FLAGS.model is None:
         raise training.UserError(
             "--model: give a SavedModel directory or a run directory"
         )
     path = pathlib.Path(FLAGS.model)
+    values = of_run = None
     if tf.saved_model.contains_saved_model(str(path)):
         values = FLAGS
+        if path.name == "saved_model" and (path.parent / "flags.txt").exists():
+            of_run = environment_flags(path.parent, sys.argv[:1])
     elif tf.saved_model.contains_saved_model(str(path / "saved_model")):
-        values = training.environment_flags_of_run(path / "flags.txt", sys.argv)
+        values = environment_flags(path, sys.argv)
+        of_run = environment_flags(path, sys.argv[:1])
         path = path / "saved_model"
     else:
         raise training.UserError(
@@ -76,22 +89,83 @@ def find_model():
         raise training.UserError(
             f"--env: give an environment, as --model={path} does not name one"
         )
-    return path, values
+    return path, values, of_run
+
+
+def environment_flags(run, argv):
+    """Returns the environment flags of a run directory, save for those in `argv`.
+
+    Raises:
+      UserError: if the run directory has none, or wrong ones.
+    """
+    file = run / "flags.txt"
+    if not file.exists():
+        raise training.UserError(
+            f"--model={FLAGS.model}: {file}, which names the environment, is missing; "
+            f"give --model={run / 'saved_model'} and --env"
+        )
+    try:
+        return training.environment_flags_of_run(file, argv)
+    except (flags.Error, UnicodeDecodeError) as error:
+        raise training.UserError(f"--model={FLAGS.model}: {file}: {error}") from error
+
+
+def check_spaces(environment, values, of_run):
+    """Refuses an environment of other spaces than that of the run.
+
+    Args:
+      environment: to play in.
+      values: its flags.
+      of_run: those of the run's environment.
+
+    Raises:
+      UserError: if its observations or actions are of another kind, number or shape.
+    """
+    same = all(
+        getattr(values, name) == getattr(of_run, name)
+        for name in ("env", "env_arguments")
+    )
+    if same or of_run.env is None:
+        return
+    trained_in = make(of_run.env, **training.environment_options(of_run))
+    for name in ("observation", "action"):
+        here, there = (
+            described(getattr(each, f"{name}_space"))
+            for each in (environment, trained_in)
+        )
+        if here != there:
+            raise training.UserError(
+                f"--env={values.env}: its {name}s are {here}, those of {of_run.env}, "
+                f"in which --model={FLAGS.model} was trained, are {there}"
+            )
+
+
+def described(space):
+    """Returns what a policy depends on as text: of a Box its shape, of others all."""
+    return f"Box{space.shape}" if isinstance(space, gym.spaces.Box) else str(space)
 
 
 def load_policy(path, environment):
     """Returns the SavedModel as a function from observations to actions, as arrays.
 
     Raises:
-      UserError: if its signature does not fit the environment.
+      UserError: if it cannot be loaded, or if it does not fit the environment.
     """
-    model = tf.saved_model.load(str(path))
+    try:
+        model = tf.saved_model.load(str(path))
+    except Exception as error:
+        # What is missing or damaged makes it fail in many ways.
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise training.UserError(
+            f"--model={FLAGS.model}: it cannot be loaded: {reason}"
+        ) from error
     signature = model.signatures.get("serving_default")
     inputs = signature.structured_input_signature[1] if signature else {}
     outputs = signature.structured_outputs if signature else {}
     if set(inputs) != {"observation"} or "action" not in outputs:
         raise training.UserError(
-            f"{path} has no signature serving_default from `observation` to `action`"
+            f"--model={FLAGS.model}: it has no signature serving_default from "
+            "`observation` to `action`"
         )
     for name, spec, space in (
         ("observation", inputs["observation"], environment.observation_space),
@@ -99,9 +173,10 @@ def load_policy(path, environment):
     ):
         if not spec.shape.is_compatible_with([None, *space.shape]):
             raise training.UserError(
-                f"{path} has {name}s of shape {spec.shape}, those of "
-                f"{environment.id} are {space}"
+                f"--model={FLAGS.model}: it has {name}s of shape {spec.shape}, those "
+                f"of {environment.id} are {space}"
             )
+    check_numbers(signature, environment)
     dtype = inputs["observation"].dtype
 
     def policy(observation):
@@ -112,6 +187,36 @@ def load_policy(path, environment):
         ].numpy()
 
     return policy
+
+
+def check_numbers(signature, environment):
+    """Refuses a policy of fewer observations, or of another number of actions.
+
+    Spaces are no part of a SavedModel. But one that an agent exported refuses an
+    observation beyond its last, and gives a probability for each action.
+
+    Raises:
+      UserError: if the environment has others.
+    """
+    space = environment.observation_space
+    if isinstance(space, gym.spaces.Discrete):
+        dtype = signature.structured_input_signature[1]["observation"].dtype
+        try:
+            signature(observation=tf.constant([space.start + space.n - 1], dtype))
+        except tf.errors.InvalidArgumentError as error:
+            raise training.UserError(
+                f"--model={FLAGS.model}: it does not take the last observation of "
+                f"{environment.id}, whose observations are {space}"
+            ) from error
+    space = environment.action_space
+    probabilities = signature.structured_outputs.get("action_probabilities")
+    if isinstance(space, gym.spaces.Discrete) and probabilities is not None:
+        number = probabilities.shape[-1]
+        if number is not None and number != space.n:
+            raise training.UserError(
+                f"--model={FLAGS.model}: it has {number} actions, those of "
+                f"{environment.id} are {space}"
+            )
 
 
 def play(policy, environment, episodes, seed):

@@ -7,9 +7,10 @@ import keras
 from absl import flags
 
 from tfzoo.agents import PPO
-from tfzoo.training import open_run_directory, run_experiment, train
+from tfzoo.training import UserError, open_run_directory, run_experiment, train
 from tfzoo.training.policy_gradient_experiment import (
     agent_options,
+    define_at_least_zero,
     define_policy_gradient_flags,
     distribution_scope,
     finish,
@@ -36,17 +37,17 @@ flags.DEFINE_enum(
     ["clip", "kl_penalty"],
     "What keeps the policy near the old one.",
 )
-flags.DEFINE_float("clip_ratio", 0.2, "Epsilon of the clipped objective.", 0.0)
-flags.DEFINE_float(
-    "kl_coefficient", 1.0, "First weight of the KL penalty, which then adapts.", 0.0
+define_at_least_zero("clip_ratio", 0.2, "Epsilon of the clipped objective.")
+define_at_least_zero(
+    "kl_coefficient", 1.0, "First weight of the KL penalty, which then adapts."
 )
-flags.DEFINE_float(
-    "kl_target", 0.01, "Divergence, in nats, that the KL penalty steers to.", 0.0
+define_at_least_zero(
+    "kl_target", 0.01, "Divergence, in nats, that the KL penalty steers to."
 )
-flags.DEFINE_float(
-    "kl_stop", None, "Ends an iteration's learning beyond 1.5 times this KL.", 0.0
+define_at_least_zero(
+    "kl_stop", None, "Ends an iteration's learning beyond 1.5 times this KL."
 )
-flags.DEFINE_float("value_clip", None, "Clips the move of the value.", 0.0)
+define_at_least_zero("value_clip", None, "Clips the move of the value.")
 flags.DEFINE_boolean("normalize_advantages", True, "In each minibatch.")
 
 
@@ -55,6 +56,11 @@ def main():
     environment = make_environment()
     batch = FLAGS.num_envs * FLAGS.num_steps
     updates = FLAGS.steps // batch * FLAGS.epochs * FLAGS.minibatches
+    if FLAGS.anneal and FLAGS.kl_stop is not None:
+        raise UserError(
+            f"--kl_stop={FLAGS.kl_stop}: learning may end early, so that the updates "
+            "that --anneal counts are not known; give --noanneal as well"
+        )
     with distribution_scope():
         agent = PPO(
             environment.observation_space,

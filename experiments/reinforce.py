@@ -7,7 +7,7 @@ import keras
 from absl import flags
 
 from tfzoo.agents import REINFORCE
-from tfzoo.training import UserError, open_run_directory, run_experiment, train
+from tfzoo.training import open_run_directory, run_experiment, train
 from tfzoo.training.policy_gradient_experiment import (
     agent_options,
     define_policy_gradient_flags,
@@ -24,17 +24,18 @@ define_policy_gradient_flags(
     num_steps=500,
     steps=1_000_000,
     learning_rate=3e-3,
+    # The updates of whole episodes cannot be counted before, nor can they be spread
+    # over several devices.
+    anneal=None,
+    distribute=None,
+    steps_help="Environment steps to train for, over all copies; some more are taken, "
+    "as episodes are whole.",
 )
 flags.DEFINE_boolean("normalize_advantages", True, "In each update.")
 
 
 def main():
     """Trains, evaluates, exports."""
-    if FLAGS.distribute != "none":
-        raise UserError(
-            f"--distribute={FLAGS.distribute}: REINFORCE cannot be distributed; PPO "
-            "and A2C can"
-        )
     environment = make_environment()
     agent = REINFORCE(
         environment.observation_space,
@@ -43,7 +44,7 @@ def main():
         **agent_options(),
     )
     agent.compile(
-        keras.optimizers.Adam(**optimizer_options(updates=None)),
+        keras.optimizers.Adam(**optimizer_options()),
         jit_compile=FLAGS.jit_compile,
     )
     run_directory = open_run_directory()

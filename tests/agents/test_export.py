@@ -150,6 +150,52 @@ def test_litert_gives_the_same_actions(tmp_path):
     np.testing.assert_allclose(answer["value"], agent.value(observation), 1e-4)
 
 
+@pytest.mark.parametrize("signature", ["serving_default", "sample"])
+def test_what_is_no_observation_is_refused(exported, signature):
+    cases, _ = exported
+    model = tf.saved_model.load(cases["discrete observations"][2])
+    seed = {"seed": tf.constant([3, 4])} if signature == "sample" else {}
+    for observation in (-1, 5):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="must be from 0 to 4"):
+            model.signatures[signature](
+                observation=tf.constant([0, observation]), **seed
+            )
+
+
+def test_litert_takes_discrete_observations(tmp_path):
+    agent = make_agent("discrete observations")
+    agent.export(tmp_path / "policy.tflite", format="litert")
+    interpreter = tf.lite.Interpreter(str(tmp_path / "policy.tflite"))
+    policy = interpreter.get_signature_runner("serving_default")
+    observation = np.arange(5, dtype=np.int32)
+    answer = policy(observation=observation)
+    np.testing.assert_array_equal(answer["action"], agent(observation))
+
+
+@pytest.mark.parametrize("format", ["litert", "tf_saved_model"])
+def test_an_export_that_fails_leaves_what_was_there(tmp_path, monkeypatch, format):
+    agent = make_agent("discrete")
+    path = tmp_path / "policy"
+    agent.export(path, format=format)
+
+    def contents():
+        return {
+            file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()
+        }
+
+    def fail(*_, **__):
+        raise RuntimeError("out of memory")
+
+    before = contents()
+    if format == "litert":
+        monkeypatch.setattr(tf.lite.TFLiteConverter, "from_saved_model", fail)
+    else:
+        monkeypatch.setattr(tf.saved_model, "save", fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        agent.export(path, format=format)
+    assert contents() == before
+
+
 def test_unknown_format_is_refused_and_an_export_may_be_repeated(tmp_path):
     agent = make_agent("discrete")
     with pytest.raises(ValueError, match="format must be"):

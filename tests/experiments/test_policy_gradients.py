@@ -167,8 +167,20 @@ def test_distribute_splits_the_copies_over_the_devices(programs, tmp_path):
         ("ppo", ("--env_arguments=num_envs=3",), "--env_arguments=num_envs=3"),
         ("ppo", ("--reward_scale=0",), "--reward_scale=0"),
         ("reinforce", ("--num_steps=100",), "--num_steps=100 must be at least"),
-        ("reinforce", ("--distribute=mirrored",), "--distribute=mirrored"),
-        ("reinforce", ("--anneal",), "--anneal"),
+        ("reinforce", ("--distribute=mirrored",), "flag 'distribute'"),
+        ("reinforce", ("--anneal",), "flag 'anneal'"),
+        ("ppo", ("--kl_stop=0.01",), "--kl_stop=0.01: learning may end early"),
+        ("ppo", ("--clip_ratio=nan",), "--clip_ratio=nan: must be finite"),
+        ("ppo", ("--clip_ratio=inf",), "--clip_ratio=inf: must be finite"),
+        ("ppo", ("--kl_coefficient=nan",), "--kl_coefficient=nan: must be finite"),
+        ("ppo", ("--kl_target=nan",), "--kl_target=nan: must be finite"),
+        ("ppo", ("--kl_stop=nan",), "--kl_stop=nan: must be finite"),
+        ("ppo", ("--value_clip=nan",), "--value_clip=nan: must be finite"),
+        ("ppo", ("--value_clip=-1",), "--value_clip=-1.0: must be finite and not neg"),
+        ("ppo", ("--initial_log_stddev=nan",), "--initial_log_stddev=nan: must be be"),
+        ("ppo", ("--hidden_units=²",), "must be positive integers, as 64,64"),
+        ("ppo", ("--env_arguments=render_mode=human",), "=render_mode=human: "),
+        ("ppo", ("--env=CartPol-v1", "--vectorization=in_graph"), "CartPole-v1"),
     ],
 )
 def test_bad_input_is_one_line(programs, tmp_path, algorithm, flags, message):
@@ -210,3 +222,8 @@ def test_helpshort_lists_the_flags(programs, algorithm):
     if algorithm != "evaluate":
         for flag in ("--num_envs", "--steps", "--learning_rate", "--[no]resume"):
             assert flag in result.stdout
+        # REINFORCE learns from whole episodes.
+        for text in ("--distribute:", "--[no]anneal:", "a multiple of --num_envs x"):
+            assert (text in " ".join(result.stdout.split())) == (
+                algorithm != "reinforce"
+            )

@@ -249,9 +249,7 @@ def test_layers_without_factors_are_refused():
             keras.layers.Dense(4),
         ]
     )
-    with pytest.raises(
-        ValueError, match=r"no factors for .*norm/gamma; it"
-    ):
+    with pytest.raises(ValueError, match=r"no factors for .*norm/gamma; it"):
         train(KFAC(), with_statistics)
     x = keras.Input([3])
     twice = keras.layers.Dense(3, name="twice")

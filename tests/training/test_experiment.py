@@ -7,6 +7,7 @@ import time
 import pytest
 
 from tests.training.test_resumable_run import reproducible
+from tfzoo.training import RunDirectory, UserError
 
 SCRIPT = "tests/training/fake_experiment.py"
 
@@ -31,6 +32,7 @@ def test_a_run_leaves_what_it_should_and_says_what_is_next(finished):
     assert result.status == 0
     assert result.stderr == ""
     assert sorted(entry.name for entry in path.iterdir()) == [
+        ".lock",
         "checkpoints",
         "flags.txt",
         "learning_curve.png",
@@ -73,6 +75,43 @@ def test_kill_9_and_resume(programs, finished, tmp_path):
     assert programs.run(SCRIPT, "--resume", f"--run_dir={path}").status == 0
     whole = reproducible(finished[0] / "metrics.csv")
     assert reproducible(path / "metrics.csv") == whole
+
+
+def test_kill_9_at_the_very_start_and_resume(programs, finished, tmp_path):
+    whole = reproducible(finished[0] / "metrics.csv")
+    for milliseconds in (0, 3, 10, 30):
+        path = tmp_path / str(milliseconds)
+
+        def kill(pid, path=path, seconds=milliseconds / 1000):
+            while not (path / "flags.txt").exists():
+                time.sleep(0.0001)
+            time.sleep(seconds)
+            os.kill(pid, signal.SIGKILL)
+
+        flags = (f"--run_dir={path}", "--seed=1", "--seconds_per_epoch=0.1")
+        assert programs.run(SCRIPT, *flags, meanwhile=kill).status == -signal.SIGKILL
+        assert programs.run(SCRIPT, "--resume", f"--run_dir={path}").status == 0
+        assert reproducible(path / "metrics.csv") == whole
+
+
+def test_two_processes_do_not_share_a_directory(programs, tmp_path):
+    pytest.importorskip("fcntl")
+    path, refusals = tmp_path / "run", []
+
+    def intrude(pid):
+        while not (path / "flags.txt").exists():
+            time.sleep(0.001)
+        try:
+            RunDirectory(path, resume=True)
+        except UserError as error:
+            refusals.append(str(error))
+        os.kill(pid, signal.SIGKILL)
+
+    flags = (f"--run_dir={path}", "--seconds_per_epoch=10")
+    programs.run(SCRIPT, *flags, meanwhile=intrude)
+    assert refusals == [f"--run_dir={path}: is in use by another process"]
+    # The lock of a process ends with it.
+    RunDirectory(path, resume=True)
 
 
 def test_a_signal_ends_a_run_in_good_order(programs, tmp_path):

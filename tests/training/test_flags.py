@@ -26,6 +26,8 @@ def new_flags():
     )
     flags.DEFINE_integer("epochs", 4, "Epochs.", lower_bound=1, flag_values=values)
     flags.DEFINE_float("kl_stop", None, "Ends learning.", flag_values=values)
+    flags.DEFINE_boolean("animation", True, "Animates.", flag_values=values)
+    flags.DEFINE_integer("evaluation_episodes", 9, "Plays.", flag_values=values)
     return values
 
 
@@ -115,6 +117,13 @@ def test_environment_arguments_are_python_values_or_text():
     }
 
 
+@pytest.mark.parametrize("name", ["num_envs", "reward_transform", "render_mode"])
+def test_what_the_environment_itself_does_not_take_is_refused(name):
+    values = parsed(f"--env_arguments={name}=human")
+    with pytest.raises(UserError, match=f"--env_arguments={name}=human: {name} is no"):
+        environment_options(values)
+
+
 def test_the_flags_belong_to_the_module_that_asks_for_them():
     keys = {flag.name for flag in new_flags().get_key_flags_for_module(__name__)}
     assert {"env", "steps", "learning_rate", "resume", "epochs"} <= keys
@@ -156,6 +165,22 @@ def test_more_steps_may_be_asked_for_and_are_remembered(start_run):
     assert (values.steps, values.seed) == (2000, 3)
     open_run_directory(values, module=__name__).write_flags()
     assert parsed("--resume", f"--run_dir={path}").steps == 2000
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("--noanimation", False),
+        ("--evaluation_episodes=3", 3),
+        ("--threads=2", 2),
+        ("--checkpoint_every=5", 5),
+    ],
+)
+def test_what_does_not_change_learning_may_change(start_run, argument, value):
+    path = start_run()
+    values = parsed("--resume", f"--run_dir={path}", argument)
+    name = argument.partition("=")[0].lstrip("-").removeprefix("no")
+    assert values[name].value == value
 
 
 @pytest.mark.parametrize(

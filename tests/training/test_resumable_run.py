@@ -14,6 +14,7 @@ from tfzoo.training import (
     NonFiniteError,
     RunDirectory,
     UserError,
+    checkpoints,
     list_checkpoints,
     train,
 )
@@ -63,6 +64,22 @@ def test_a_killed_run_continues_as_if_nothing_had_happened(tmp_path, whole, step
     metrics = reproducible(tmp_path / "metrics.csv")
     assert metrics == reproducible(whole / "metrics.csv")
     assert len(metrics) == 10
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_starts_again(
+    tmp_path, whole, monkeypatch, capsys
+):
+    def kill(*_, **__):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "write_checkpoint", kill)
+        with pytest.raises(Killed):
+            run(tmp_path, FakeAgent(), 100)
+    assert (tmp_path / "flags.txt").exists()
+    run(tmp_path, FakeAgent(), 100, resume=True)
+    assert "before its first checkpoint" in capsys.readouterr().out
+    assert reproducible(tmp_path / "metrics.csv") == reproducible(whole / "metrics.csv")
 
 
 def test_it_may_be_killed_again_and_again(tmp_path, whole):
@@ -124,7 +141,7 @@ def test_a_nan_ends_a_run_and_leaves_its_good_checkpoints(tmp_path):
 def test_arguments_that_fit_refuses_leave_nothing_behind(tmp_path):
     with pytest.raises(ValueError, match="multiple of 10"):
         run(tmp_path, FakeAgent(), 55)
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path):

@@ -30,6 +30,7 @@ def test_a_loss_that_is_nan_stops_the_run_and_its_state_is_kept_apart(tmp_path):
     with pytest.raises(NonFiniteError, match="policy_loss became nan") as caught:
         fit(FakeAgent(nan_at=50), tmp_path)
     assert "\n" not in str(caught.value)
+    assert "lower --learning_rate in a new run" in str(caught.value)
     agent = FakeAgent()
     agent.prepare(None)
     checkpoint = tf.train.Checkpoint(agent=agent)

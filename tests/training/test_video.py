@@ -49,3 +49,11 @@ def test_a_missing_package_is_named_with_its_extra(tmp_path, monkeypatch):
 def test_a_path_that_cannot_be_written_is_refused(tmp_path, name):
     with pytest.raises(UserError, match=name):
         write_video(tmp_path / name, FRAMES)
+
+
+def test_a_folder_is_not_overwritten(tmp_path):
+    (tmp_path / "play.gif").mkdir()
+    (tmp_path / "play.gif" / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match=r"play\.gif cannot be written: it is a folder"):
+        write_video(tmp_path / "play.gif", FRAMES)
+    assert (tmp_path / "play.gif" / "thesis.txt").read_text() == "years of work"

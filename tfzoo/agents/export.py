@@ -1,13 +1,14 @@
 """Exporting a policy as a SavedModel that TensorFlow alone can serve, or as LiteRT."""
 
-import os
 import pathlib
-import shutil
+import tempfile
 
+import gymnasium as gym
 import keras
 import tensorflow as tf
 
 from tfzoo import random
+from tfzoo.training.atomic_files import replacing
 
 
 def export_policy(agent, filepath, *, format="tf_saved_model", verbose=None):
@@ -24,17 +25,13 @@ def export_policy(agent, filepath, *, format="tf_saved_model", verbose=None):
         raise ValueError(f"format must be 'tf_saved_model' or 'litert', got {format!r}")
     filepath = pathlib.Path(filepath)
     _check_replaceable(filepath, format)
+    litert = _to_litert(agent, verbose) if format == "litert" else None
     filepath.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = filepath.with_name(f".{filepath.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    _write_saved_model(agent, unfinished, verbose)
-    if format == "litert":
-        model = _to_litert(unfinished)
-        shutil.rmtree(unfinished)
-        unfinished.write_bytes(model)
-    elif filepath.exists():
-        shutil.rmtree(filepath)
-    os.replace(unfinished, filepath)
+    with replacing(filepath) as unfinished:
+        if litert is None:
+            _write_saved_model(agent, unfinished, verbose)
+        else:
+            unfinished.write_bytes(litert)
 
 
 def _check_replaceable(filepath, format):
@@ -52,14 +49,14 @@ def _check_replaceable(filepath, format):
 
 def _write_saved_model(agent, filepath, verbose):
     def describe(observation):
+        if isinstance(agent.observation_space, gym.spaces.Discrete):
+            _check_range(observation, agent.observation_space)
         outputs, values = agent.network(agent.preprocess(observation))
         described = {"value": values[:, 0]}
-        distribution = agent.policy.distribution(outputs)
         if agent.policy.name == "diagonal_gaussian":
-            described["action_mean"] = distribution.mean()
-            described["action_stddev"] = distribution.stddev()
-        elif agent.policy.name == "categorical":
-            described["action_probabilities"] = tf.nn.softmax(outputs)
+            mean, log_stddev = agent.policy.mean_and_log_stddev(outputs)
+            described["action_mean"] = mean
+            described["action_stddev"] = tf.exp(log_stddev)
         else:
             described["action_probabilities"] = agent.policy.probabilities(outputs)
         return outputs, described
@@ -84,8 +81,19 @@ def _write_saved_model(agent, filepath, verbose):
     archive.write_out(filepath, verbose=bool(verbose))
 
 
-def _to_litert(saved_model):
-    converter = tf.lite.TFLiteConverter.from_saved_model(
-        str(saved_model), signature_keys=["serving_default"]
-    )
-    return converter.convert()
+def _check_range(observation, space):
+    """Lets the exported policy refuse what would be no observation to the network."""
+    low, high = int(space.start), int(space.start + space.n) - 1
+    message = f"observations must be from {low} to {high}"
+    tf.debugging.assert_greater_equal(observation, low, message)
+    tf.debugging.assert_less_equal(observation, high, message)
+
+
+def _to_litert(agent, verbose):
+    with tempfile.TemporaryDirectory() as directory:
+        saved_model = str(pathlib.Path(directory, "saved_model"))
+        _write_saved_model(agent, saved_model, verbose)
+        converter = tf.lite.TFLiteConverter.from_saved_model(
+            saved_model, signature_keys=["serving_default"]
+        )
+        return converter.convert()

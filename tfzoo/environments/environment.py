@@ -97,5 +97,14 @@ class Environment:
         self.action_space = action_space
         self._map_action = action_map(action_space, self.action_bounds, arrays)
 
+    def close(self):
+        """Ends what runs elsewhere; a second call does nothing."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
     def __repr__(self):
         return f"{type(self).__name__}({self.id!r}, num_envs={self.num_envs})"

@@ -149,12 +149,6 @@ class HostEnvironment(Environment):
         """Ends the copies and their worker processes; a second call does nothing."""
         self._vector.close()
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
-
 
 def _vectorize(recipe, num_envs, vectorization):
     options = {"autoreset_mode": gym.vector.AutoresetMode.SAME_STEP, "copy": False}

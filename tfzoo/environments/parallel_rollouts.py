@@ -265,12 +265,6 @@ class ParallelRollouts(Environment):
             self._local.close()
             self._local = None
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
-
 
 class _Worker:
     """A worker process, as its owner has it.

@@ -202,9 +202,7 @@ class NaturalGradient(SecondOrderOptimizer):
         squared_length = tf.maximum(curvature_along, 0.0) / loss_scale
         length = tf.cast(self.learning_rate, tf.float32)
         if self.kl_radius is not None:
-            length *= tf.sqrt(
-                2.0 * self.kl_radius / tf.maximum(squared_length, 1e-30)
-            )
+            length *= tf.sqrt(2.0 * self.kl_radius / tf.maximum(squared_length, 1e-30))
         slope = inner_product(gradients, direction)
         is_finite = tf.math.is_finite(solved.curvature) & tf.math.is_finite(slope)
         length = tf.where(is_finite & (slope > 0), length, 0.0)

@@ -20,17 +20,22 @@ def replacing(path):
     Args:
       path: of a file or a folder, in a folder that exists. The yielded path has the
         same suffix and does not exist yet.
+
+    Raises:
+      IsADirectoryError, NotADirectoryError: if a file would take the place of a folder
+        or a folder that of a file; the old one stays.
     """
     path = pathlib.Path(path)
     unfinished = path.with_name(f".unfinished.{path.name}")
     _remove(unfinished)
     try:
         yield unfinished
-        if unfinished.is_dir():
-            for file in unfinished.iterdir():
-                _sync(file)
+        is_folder = unfinished.is_dir()
+        if is_folder:
+            for inside in unfinished.rglob("*"):
+                _sync(inside)
         _sync(unfinished)
-        if path.is_dir():
+        if is_folder and path.is_dir():
             # A folder can only be renamed onto an empty one.
             _remove(path)
         os.replace(unfinished, path)

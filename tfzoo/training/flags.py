@@ -21,15 +21,24 @@ flags.disclaim_key_flags()
 # A flagfile that repeats a run must not name the directory of that run.
 _NOT_STORED = ("run_dir", "resume")
 # These may differ from the stored ones when a run is resumed.
-_MAY_CHANGE = ("steps", "checkpoint_every")
+_MAY_CHANGE = (
+    "animation",
+    "checkpoint_every",
+    "evaluation_episodes",
+    "num_workers",
+    "steps",
+    "threads",
+)
 _EXPERIMENT = "# experiment: "
 # Arguments of `make` that are no arguments of an environment.
 _NOT_THE_ENVIRONMENTS = (
     "id",
     "num_envs",
+    "num_workers",
     "vectorization",
     "action_bounds",
     "reward_transform",
+    "render_mode",
 )
 
 
@@ -66,9 +75,10 @@ def define_environment_flags(*, env, flag_values=flags.FLAGS):
     flags.DEFINE_enum(
         "vectorization",
         "auto",
-        ["auto", "in_graph", "sync", "async"],
-        "Where the copies run: in the graph, in this process, in worker processes; "
-        "auto takes the graph where it can.",
+        ["auto", "in_graph", "sync", "async", "workers"],
+        "Where the copies run: in the graph, in this process, each in a process of its "
+        "own, or in --num_workers processes that act by themselves; auto takes the "
+        "graph where it can.",
         flag_values=flag_values,
     )
 
@@ -81,6 +91,8 @@ def define_training_flags(
     learning_rate,
     checkpoint_every=100_000,
     threads=1,
+    distribute="none",
+    steps_help="Environment steps to train for, over all copies.",
     flag_values=flags.FLAGS,
 ):
     """Defines the flags that all experiments share; the arguments are the defaults.
@@ -92,6 +104,8 @@ def define_training_flags(
       learning_rate: see --learning_rate.
       checkpoint_every: see --checkpoint_every.
       threads: see --threads.
+      distribute: see --distribute; None defines no such flag.
+      steps_help: what --helpshort says about --steps.
       flag_values: where to define them.
     """
     define_environment_flags(env=env, flag_values=flag_values)
@@ -102,7 +116,14 @@ def define_training_flags(
         )
 
     integer("num_envs", num_envs, "Copies of the environment.")
-    integer("steps", steps, "Environment steps to train for, over all copies.")
+    integer(
+        "num_workers",
+        None,
+        "Processes of --vectorization=workers; by default one a core. The run does not "
+        "depend on their number.",
+        lower_bound=0,
+    )
+    integer("steps", steps, steps_help)
     integer("seed", 0, "The same seed gives the same run.", lower_bound=0)
     integer(
         "checkpoint_every", checkpoint_every, "Environment steps between checkpoints."
@@ -150,13 +171,14 @@ def define_training_flags(
         "Compute in bfloat16; variables stay float32.",
         flag_values=flag_values,
     )
-    flags.DEFINE_enum(
-        "distribute",
-        "none",
-        ["none", "mirrored"],
-        "Whether to split the work over all visible devices.",
-        flag_values=flag_values,
-    )
+    if distribute is not None:
+        flags.DEFINE_enum(
+            "distribute",
+            distribute,
+            ["none", "mirrored"],
+            "Whether to split the work over all visible devices.",
+            flag_values=flag_values,
+        )
 
 
 class _AutoOrBoolean(flags.ArgumentParser):
@@ -181,7 +203,7 @@ def environment_options(flag_values=flags.FLAGS):
         if name in _NOT_THE_ENVIRONMENTS:
             raise UserError(
                 f"--env_arguments={pair}: {name} is no argument of the environment "
-                "itself; there is a flag for it"
+                "itself; other flags set it"
             )
         try:
             options[name] = ast.literal_eval(text)
@@ -291,7 +313,7 @@ def open_run_directory(flag_values=flags.FLAGS, module="__main__"):
     for flag in sorted(experiment_flags, key=lambda flag: flag.name):
         if flag.name not in _NOT_STORED and flag.value is not None:
             lines.append(flag.serialize())
-    resume = "resume" in flag_values and flag_values.resume
+    resume = flag_values.resume if "resume" in flag_values else None
     return RunDirectory(path, resume=resume, flags="\n".join(lines) + "\n")
 
 

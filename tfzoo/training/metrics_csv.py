@@ -8,7 +8,13 @@ import keras
 from tfzoo.training.atomic_files import replacing
 
 # Two runs of the same seed differ in these columns only.
-NOT_REPRODUCIBLE = ("steps_per_second", "seconds")
+NOT_REPRODUCIBLE = (
+    "steps_per_second",
+    "seconds",
+    "collect_seconds",
+    "acting_seconds",
+    "learn_seconds",
+)
 
 
 class MetricsCSV(keras.callbacks.Callback):

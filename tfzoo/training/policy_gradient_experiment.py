@@ -14,7 +14,6 @@ from absl import flags
 
 from tfzoo.environments import make, record_episode
 from tfzoo.training.atomic_files import replacing
-from tfzoo.training.errors import UserError
 from tfzoo.training.figures import learning_curve
 from tfzoo.training.flags import define_training_flags, environment_options
 from tfzoo.training.video import write_video
@@ -33,6 +32,8 @@ def define_policy_gradient_flags(
     anneal=False,
     max_gradient_norm=0.5,
     value_coefficient=1.0,
+    steps_help="Environment steps to train for, over all copies; a multiple of "
+    "--num_envs x --num_steps.",
     **training_defaults,
 ):
     """Defines the flags of an actor-critic agent; the arguments are the defaults.
@@ -40,12 +41,13 @@ def define_policy_gradient_flags(
     Args:
       num_steps: see --num_steps.
       gae_lambda: see --gae_lambda; None defines no such flag.
-      anneal: see --anneal.
+      anneal: see --anneal; None defines no such flag.
       max_gradient_norm: see --max_gradient_norm.
-      value_coefficient: see --value_coefficient.
+      value_coefficient: see --value_coefficient; None defines no such flag.
+      steps_help: what --helpshort says about --steps.
       **training_defaults: see `define_training_flags`.
     """
-    define_training_flags(**training_defaults)
+    define_training_flags(steps_help=steps_help, **training_defaults)
     flags.DEFINE_integer(
         "num_steps", num_steps, "Steps of each copy in an iteration.", lower_bound=1
     )
@@ -56,30 +58,39 @@ def define_policy_gradient_flags(
             gae_lambda,
             "Lambda of generalised advantage estimation; 1 gives whole returns.",
         )
-    _define_at_least_zero("entropy_coefficient", 0.0, "Weight of the entropy bonus.")
-    _define_at_least_zero(
-        "value_coefficient", value_coefficient, "Weight of the value loss."
-    )
-    _define_at_least_zero(
+    define_at_least_zero("entropy_coefficient", 0.0, "Weight of the entropy bonus.")
+    if value_coefficient is not None:
+        define_at_least_zero(
+            "value_coefficient", value_coefficient, "Weight of the value loss."
+        )
+    define_at_least_zero(
         "max_gradient_norm",
         max_gradient_norm,
         "The gradient of all weights is scaled down to this norm; 0 leaves it.",
     )
-    flags.DEFINE_boolean(
-        "anneal",
-        anneal,
-        "Let the learning rate fall to 0 linearly over --steps; more --steps on resume "
-        "raise it again.",
-    )
+    if anneal is not None:
+        flags.DEFINE_boolean(
+            "anneal",
+            anneal,
+            "Let the learning rate fall to 0 linearly over --steps; more --steps on "
+            "resume raise it again.",
+        )
     flags.DEFINE_list(
-        "hidden_units", None, "Widths of the dense layers, as 64,64; by torso."
+        "hidden_units",
+        None,
+        "Widths of the dense layers, as 64,64; the default depends on --torso.",
     )
     flags.register_validator(
         "hidden_units",
-        lambda widths: all(w.isdigit() and int(w) > 0 for w in widths or ()),
+        lambda widths: all(w.isdecimal() and int(w) > 0 for w in widths or ()),
         message="must be positive integers, as 64,64",
     )
-    flags.DEFINE_enum("activation", None, _ACTIVATIONS, "Activation; by torso.")
+    flags.DEFINE_enum(
+        "activation",
+        None,
+        _ACTIVATIONS,
+        "Activation of the layers; the default depends on --torso.",
+    )
     flags.DEFINE_enum(
         "torso",
         None,
@@ -96,8 +107,11 @@ def define_policy_gradient_flags(
         "initial_log_stddev",
         0.0,
         "Where the log standard deviation of a Gaussian policy starts.",
-        lower_bound=-20.0,
-        upper_bound=20.0,
+    )
+    flags.register_validator(
+        "initial_log_stddev",
+        lambda value: -20 <= value <= 20,
+        message="must be between -20 and 20",
     )
     flags.DEFINE_boolean(
         "normalize_observations",
@@ -128,10 +142,21 @@ def _define_fraction(name, default, help):
     )
 
 
-def _define_at_least_zero(name, default, help):
+def define_at_least_zero(name, default, help):
+    """Defines the flag of a number that is finite and not negative.
+
+    (absl's own bounds let NaN pass, and infinity.)
+
+    Args:
+      name: of the flag.
+      default: a number, or None.
+      help: what --helpshort says about it.
+    """
     flags.DEFINE_float(name, default, help)
     flags.register_validator(
-        name, lambda value: 0 <= value < math.inf, message="must not be negative"
+        name,
+        lambda value: value is None or 0 <= value < math.inf,
+        message="must be finite and not negative",
     )
 
 
@@ -142,6 +167,7 @@ def make_environment():
         FLAGS.env,
         FLAGS.num_envs,
         vectorization=FLAGS.vectorization,
+        num_workers=FLAGS.num_workers,
         reward_transform=None if scale == 1.0 else lambda reward: reward * scale,
         **environment_options(),
     )
@@ -153,7 +179,6 @@ def agent_options():
         "num_steps": FLAGS.num_steps,
         "discount": FLAGS.discount,
         "entropy_coefficient": FLAGS.entropy_coefficient,
-        "value_coefficient": FLAGS.value_coefficient,
         "normalize_observations": FLAGS.normalize_observations,
         "normalize_rewards": FLAGS.normalize_rewards,
         "network_options": {
@@ -165,21 +190,20 @@ def agent_options():
         },
         "seed": FLAGS.seed,
     }
-    if "gae_lambda" in FLAGS:
-        options["gae_lambda"] = FLAGS.gae_lambda
+    for name in ("gae_lambda", "value_coefficient"):
+        if name in FLAGS:
+            options[name] = FLAGS[name].value
     return options
 
 
-def optimizer_options(updates):
+def optimizer_options(updates=None):
     """Returns the arguments that all Keras optimizers share.
 
     Args:
-      updates: the gradient steps of the whole run, or None where they are not known.
+      updates: the gradient steps of the whole run; needed where there is --anneal.
     """
     learning_rate = FLAGS.learning_rate
-    if FLAGS.anneal:
-        if updates is None:
-            raise UserError("--anneal: the updates of this agent cannot be counted")
+    if "anneal" in FLAGS and FLAGS.anneal:
         learning_rate = keras.optimizers.schedules.PolynomialDecay(
             learning_rate, max(1, updates), end_learning_rate=0.0
         )

@@ -25,11 +25,11 @@ class Progress(keras.callbacks.Callback):
         self._bar = None
         self._logs = {}
         self._episode_return = math.nan
-        self._last_line = 0.0
+        self._last_line_at = 0.0
 
     def on_train_begin(self, logs=None):
         """Shows an empty bar, as the first epoch compiles for some seconds."""
-        self._last_line = time.monotonic()
+        self._last_line_at = time.monotonic()
         if sys.stdout.isatty():
             self._bar = keras.utils.Progbar(
                 self.steps,
@@ -46,7 +46,7 @@ class Progress(keras.callbacks.Callback):
             self._episode_return = logs["episode_return"]
         if self._bar is not None:
             self._bar.update(self._logs["steps"], self._shown(), finalize=False)
-        elif time.monotonic() - self._last_line >= self.seconds_between_lines:
+        elif time.monotonic() - self._last_line_at >= self.seconds_between_lines:
             self._print_line()
 
     def on_train_end(self, logs=None):
@@ -76,4 +76,6 @@ class Progress(keras.callbacks.Callback):
             f"{rate:,.0f} steps/s, return {self._episode_return:.1f}",
             flush=True,
         )
-        self._last_line = time.monotonic()
+        self._last_line_at = time.monotonic()
+        # So the end prints no line that is there already.
+        self._logs = {}

@@ -3,7 +3,11 @@
 import keras
 import tensorflow as tf
 
-from tfzoo.training.checkpoints import Checkpoints, restore_checkpoint
+from tfzoo.training.checkpoints import (
+    Checkpoints,
+    list_checkpoints,
+    restore_checkpoint,
+)
 from tfzoo.training.devices import describe_devices
 from tfzoo.training.errors import Interrupted, UserError
 from tfzoo.training.metrics_csv import MetricsCSV
@@ -51,8 +55,11 @@ def train(
     checkpoint = tf.train.Checkpoint(agent=agent)
     print(describe_devices())
     if run_directory.resume:
-        path = restore_checkpoint(checkpoint, run_directory.checkpoints)
-        print(f"resuming {path}")
+        if list_checkpoints(run_directory.checkpoints):
+            path = restore_checkpoint(checkpoint, run_directory.checkpoints)
+            print(f"resuming {path}")
+        else:
+            print("the run was stopped before its first checkpoint: from step 0")
     done = int(agent.env_steps)
     if steps < done and agent.steps_per_iteration(environment) is not None:
         raise UserError(f"--steps={steps}: the run has done {done} steps already")

@@ -9,20 +9,35 @@ import shlex
 import sys
 import time
 
+try:
+    import fcntl
+except ImportError:
+    # Windows has none: there nothing keeps two processes apart.
+    fcntl = None
+
 from tfzoo.training.atomic_files import replacing
 from tfzoo.training.checkpoints import list_checkpoints
 from tfzoo.training.errors import UserError
+
+_LOCK = ".lock"
+_FLAGS = "flags.txt"
+# What a process that is killed before it has written anything leaves.
+_NOTHING_YET = (_LOCK, f".unfinished.{_FLAGS}")
+# The locks of this process, by path. They are open files, which end with it.
+_locks = {}
 
 
 class RunDirectory:
     """A folder for one run: a new one, or that of a run to resume.
 
-    Nothing that is there is ever overwritten by another run. A new folder that is
-    still empty when the process ends is removed.
+    Nothing that is there is ever overwritten by another run, and the folder is kept
+    from other processes until this one ends. A new folder that is still empty then is
+    removed.
 
     Args:
       path: of the folder.
-      resume: whether to go on with the run that is there.
+      resume: whether to go on with the run that is there; None where there is no such
+        choice.
       flags: the text of the flagfile that repeats the run, or None.
 
     Attributes:
@@ -39,14 +54,15 @@ class RunDirectory:
 
     Raises:
       UserError: if the folder is not empty and not to be resumed, if it is to be
-        resumed and has no checkpoint, or if it cannot be made.
+        resumed and has a run of which there is no checkpoint, if another process uses
+        it, or if it cannot be made.
     """
 
     def __init__(self, path, *, resume=False, flags=None):
         self.path = pathlib.Path(path)
         self.resume = resume
         self._flags = flags
-        self.flags_file = self.path / "flags.txt"
+        self.flags_file = self.path / _FLAGS
         self.checkpoints = self.path / "checkpoints"
         self.failed = self.path / "failed"
         self.metrics = self.path / "metrics.csv"
@@ -68,24 +84,54 @@ class RunDirectory:
     def _check_resumable(self):
         if not self.path.is_dir():
             raise UserError(f"--run_dir={self.path}: there is no such run to resume")
-        if not list_checkpoints(self.checkpoints):
+        self._lock()
+        if not list_checkpoints(self.checkpoints) and not self._has_just_begun():
             raise UserError(
                 f"--run_dir={self.path}: there is no checkpoint to resume from; start "
                 "a new run in another directory"
             )
 
+    def _has_just_begun(self):
+        """Whether the run was killed before its first checkpoint, at step 0."""
+        return self.flags_file.exists() and not self.metrics.exists()
+
     def _make(self):
         try:
             if not self.path.exists():
                 _make_directory(self.path)
-            used = any(self.path.iterdir())
+            names = {path.name for path in self.path.iterdir()}
         except OSError as error:
             raise UserError(f"--run_dir={self.path}: {error.strerror}") from error
-        if used:
+        if not names.issubset(_NOTHING_YET):
+            resume = ", or --resume to go on with the run in it"
             raise UserError(
-                f"--run_dir={self.path}: the directory is not empty; give another, or "
-                "--resume to go on with the run in it"
+                f"--run_dir={self.path}: the directory is not empty; give another"
+                f"{'' if self.resume is None else resume}"
             )
+        self._lock()
+
+    def _lock(self):
+        """Keeps other processes out until this one ends, however it ends."""
+        path = self.path.resolve() / _LOCK
+        if fcntl is None or path in _locks:
+            return
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise UserError(f"--run_dir={self.path}: {error.strerror}") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise UserError(
+                f"--run_dir={self.path}: is in use by another process"
+            ) from error
+        except OSError:
+            # Not every file system has locks.
+            os.close(descriptor)
+            return
+        _locks[path] = descriptor
+        atexit.register(_remove_lock_if_alone, path)
 
     def write_flags(self):
         """Writes the flagfile, if there is a text for it."""
@@ -100,6 +146,11 @@ class RunDirectory:
             f"--run_dir={shlex.quote(str(self.path))}"
         )
 
+    def evaluate_command(self):
+        """Returns the command that plays episodes with what this run exported."""
+        evaluate = pathlib.Path(sys.argv[0]).with_name("evaluate.py")
+        return f"{_shown_python()} {evaluate} --model={shlex.quote(str(self.path))}"
+
     def next_commands(self, more_steps):
         """Returns what one wants to do next, as text: evaluate, look, go on.
 
@@ -107,10 +158,9 @@ class RunDirectory:
           more_steps: the `--steps` that the command to go on has.
         """
         python, path = _shown_python(), shlex.quote(str(self.path))
-        evaluate = pathlib.Path(sys.argv[0]).with_name("evaluate.py")
         return (
             f"run directory: {path}\n"
-            f"  evaluate:    {python} {evaluate} --model={path}\n"
+            f"  evaluate:    {self.evaluate_command()}\n"
             f"  TensorBoard: {python} -m tensorboard.main --logdir={path}\n"
             f"  resume:      {self.resume_command()} --steps={more_steps}"
         )
@@ -133,6 +183,12 @@ def new_default_path(experiment, environment_id, root="runs"):
 def _make_directory(path):
     path.mkdir(parents=True)
     atexit.register(_remove_if_empty, path)
+
+
+def _remove_lock_if_alone(path):
+    with contextlib.suppress(OSError):
+        if os.listdir(path.parent) == [path.name]:
+            path.unlink()
 
 
 def _remove_if_empty(path):

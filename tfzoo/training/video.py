@@ -16,12 +16,15 @@ def check_video_path(path):
     """Refuses a path that `write_video` cannot write to.
 
     Raises:
-      UserError: if its suffix is neither `.gif` nor `.mp4`, or its folder is missing.
+      UserError: if its suffix is neither `.gif` nor `.mp4`, if it is a folder, or if
+        its folder is missing.
       MissingPackageError: if it is `.mp4` and `imageio-ffmpeg` is not installed.
     """
     path = pathlib.Path(path)
     if path.suffix.lower() not in _SUFFIXES:
         raise UserError(f"the video {path} must end in .gif or .mp4")
+    if path.is_dir():
+        raise UserError(f"the video {path} cannot be written: it is a folder")
     if not path.absolute().parent.is_dir():
         raise UserError(f"the video {path} cannot be written: no folder {path.parent}")
     if path.suffix.lower() == ".mp4" and not importlib.util.find_spec("imageio_ffmpeg"):
