@@ -2,7 +2,7 @@
 
     pi(a|s) = softmax(s W + b)_a,    V(s) = s w + c
 
-With it come the data that it learns from and the two devices that it learns on.
+With it come the data that it learns from.
 """
 
 import gymnasium as gym
@@ -146,12 +146,3 @@ def flat(x):
 def assert_same_weights(network, expected, rtol=1e-4, atol=1e-6):
     for got, weight in zip(network.get_weights(), expected, strict=True):
         np.testing.assert_allclose(got, weight, rtol=rtol, atol=atol)
-
-
-def two_devices():
-    """A strategy over both logical devices."""
-    # TensorFlow numbers the collective operations of every strategy of a process from
-    # the same start, and aborts where two of a number differ in shape. This has none.
-    return tf.distribute.MirroredStrategy(
-        ["CPU:0", "CPU:1"], tf.distribute.ReductionToOneDevice()
-    )

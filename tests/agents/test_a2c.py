@@ -17,8 +17,8 @@ from tests.agents.linear_actor_critic import (
     make_trajectory,
     one_hot,
     standardized,
-    two_devices,
 )
+from tests.devices import two_devices
 from tfzoo import environments, random
 from tfzoo.agents import A2C
 from tfzoo.agents.mirrored import MirroredTraining

@@ -18,8 +18,8 @@ from tests.agents.linear_actor_critic import (
     linear_network,
     log_softmax,
     make_trajectory,
-    two_devices,
 )
+from tests.devices import two_devices
 from tfzoo import environments, random
 from tfzoo.agents import A2C, PPO, REINFORCE
 from tfzoo.agents.mirrored import MirroredTraining

@@ -20,8 +20,8 @@ from tests.agents.linear_actor_critic import (
     make_trajectory,
     one_hot,
     standardized,
-    two_devices,
 )
+from tests.devices import two_devices
 from tfzoo import environments, random
 from tfzoo.agents import PPO
 from tfzoo.agents.mirrored import MirroredTraining

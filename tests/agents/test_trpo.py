@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.devices import two_devices
 from tfzoo import environments, random
 from tfzoo.agents import TRPO, TrustRegionSchedule, actor_critic, policy_for
 from tfzoo.optimizers import NaturalGradient, dense_fisher
@@ -24,7 +25,8 @@ def build(environment, *, seed=0, policy_optimizer=None, compile_arguments=None,
     agent.compile(
         keras.optimizers.Adam(0.01),
         policy_optimizer=policy_optimizer,
-        **(compile_arguments or {}),
+        # XLA takes seconds to compile; one test is enough to hold it to the rest.
+        **(compile_arguments or {"jit_compile": False}),
     )
     return agent
 
@@ -178,7 +180,11 @@ def test_the_ridge_baseline_is_numpy_s():
 def test_eager_graph_and_xla_learn_the_same(baseline):
     environment = environments.make("Pendulum-v1", 4)
     results = []
-    for arguments in ({"run_eagerly": True}, {"jit_compile": False}, {}):
+    for arguments in (
+        {"run_eagerly": True},
+        {"jit_compile": False},
+        {"jit_compile": True},
+    ):
         agent = build(
             environment,
             baseline=baseline,
@@ -326,7 +332,7 @@ def test_bad_input():
         )
     with pytest.raises(ValueError, match='goes with vectorization="workers"'):
         environments.make("CartPole-v1", 4, num_workers=2)
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategy = two_devices()
     with strategy.scope():
         distributed = build(environment)
     with pytest.raises(ValueError, match="TRPO cannot be distributed"):

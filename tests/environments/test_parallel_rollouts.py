@@ -419,9 +419,13 @@ def test_workers_end_with_their_owner(tmp_path, signal_number):
     script.write_text(
         """
 import os
+import signal
 
 import gymnasium as gym
 import numpy as np
+
+# A shell lets what it runs in the background ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from tfzoo.environments.numpy_policy import NumpyPolicy
 from tfzoo.environments.parallel_rollouts import ParallelRollouts
@@ -455,12 +459,15 @@ with ParallelRollouts("World-v0", 2, 2) as rollouts:
         start_new_session=True,
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
     )
-    pids = list(map(int, process.stdout.readline().split()))
-    assert len(pids) == 2
-    time.sleep(0.5)
-    # As a terminal does it: to the whole group.
-    os.killpg(process.pid, signal_number)
-    _, errors = process.communicate(timeout=60)
+    try:
+        pids = list(map(int, process.stdout.readline().split()))
+        assert len(pids) == 2
+        time.sleep(0.5)
+        # As a terminal does it: to the whole group.
+        os.killpg(process.pid, signal_number)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == -signal_number
     deadline = time.monotonic() + 20
     while any(map(is_alive, pids)) and time.monotonic() < deadline:

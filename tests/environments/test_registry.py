@@ -61,7 +61,7 @@ def test_options_arrive(vectorization):
 
 
 def test_unknown_vectorization_is_refused():
-    with pytest.raises(ValueError, match="'auto', 'in_graph', 'sync', 'async', got 'x"):
+    with pytest.raises(ValueError, match="'sync', 'async', 'workers', got 'x"):
         make("CartPole-v1", vectorization="xla")
 
 

@@ -123,6 +123,8 @@ def test_evaluate_takes_a_run_directory_and_a_saved_model(programs, finished, tm
         ("ppo", ("--steps=640", "--env=FrozenLake-v1", "--normalize_rewards")),
         ("ppo", ("--steps=640", "--mixed_precision", "--jit_compile=false")),
         ("a2c", ("--steps=640", "--vectorization=async", "--reward_scale=0.1")),
+        ("ppo", ("--steps=640", "--vectorization=workers", "--num_workers=2")),
+        ("trpo", ("--steps=640", "--schedule=adaptive_kl", "--baseline=ridge")),
     ],
 )
 def test_other_runs_end_well(programs, tmp_path, algorithm, flags):
@@ -151,6 +153,38 @@ def test_distribute_splits_the_copies_over_the_devices(programs, tmp_path):
         assert not (tmp_path / "no").exists()
 
 
+def test_a_trpo_run_of_changing_steps_resumes_with_other_workers(programs, tmp_path):
+    run_dir = tmp_path / "run"
+    result = train(
+        programs,
+        "trpo",
+        run_dir,
+        "--vectorization=workers",
+        "--num_workers=2",
+        "--schedule=linear",
+        "--last_num_steps=64",
+        "--steps=1000",
+        "--checkpoint_every=1",
+    )
+    assert result.status == 0, result.stderr
+    steps = [int(row["steps"]) for row in metrics(run_dir)]
+    assert steps[0] == 64
+    assert steps[-1] - steps[-2] > 100
+    more = programs.run(
+        "experiments/trpo.py",
+        "--resume",
+        f"--run_dir={run_dir}",
+        "--steps=2000",
+        "--num_workers=0",
+    )
+    assert more.status == 0, more.stderr
+    assert [int(row["steps"]) for row in metrics(run_dir)][: len(steps)] == steps
+    evaluated = programs.run(
+        "experiments/evaluate.py", f"--model={run_dir}", "--episodes=3"
+    )
+    assert "mean" in evaluated.stdout
+
+
 @pytest.mark.parametrize(
     ("algorithm", "flags", "message"),
     [
@@ -169,6 +203,15 @@ def test_distribute_splits_the_copies_over_the_devices(programs, tmp_path):
         ("reinforce", ("--num_steps=100",), "--num_steps=100 must be at least"),
         ("reinforce", ("--distribute=mirrored",), "flag 'distribute'"),
         ("reinforce", ("--anneal",), "flag 'anneal'"),
+        ("trpo", ("--steps=640", "--schedule=adaptive_steps"), "--schedule=adaptive_s"),
+        ("trpo", ("--steps=640", "--value_minibatches=3"), "--value_minibatches=3"),
+        ("trpo", ("--steps=640", "--damping=-1"), "--damping=-1"),
+        ("trpo", ("--steps=640", "--num_workers=2"), "--num_workers=2"),
+        (
+            "trpo",
+            ("--steps=640", "--vectorization=workers", "--num_workers=9"),
+            "num_workers",
+        ),
         ("ppo", ("--kl_stop=0.01",), "--kl_stop=0.01: learning may end early"),
         ("ppo", ("--clip_ratio=nan",), "--clip_ratio=nan: must be finite"),
         ("ppo", ("--clip_ratio=inf",), "--clip_ratio=inf: must be finite"),
@@ -214,7 +257,7 @@ def test_a_checkpoint_of_another_shape_is_refused(programs, finished):
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize("algorithm", ["ppo", "a2c", "reinforce", "evaluate"])
+@pytest.mark.parametrize("algorithm", ["ppo", "a2c", "reinforce", "trpo", "evaluate"])
 def test_helpshort_lists_the_flags(programs, algorithm):
     result = programs.run(f"experiments/{algorithm}.py", "--helpshort")
     for flag in ("--env", "--seed"):
@@ -222,8 +265,8 @@ def test_helpshort_lists_the_flags(programs, algorithm):
     if algorithm != "evaluate":
         for flag in ("--num_envs", "--steps", "--learning_rate", "--[no]resume"):
             assert flag in result.stdout
+        text = " ".join(result.stdout.split())
+        for flag in ("--distribute:", "--[no]anneal:"):
+            assert (flag in text) == (algorithm in ("ppo", "a2c"))
         # REINFORCE learns from whole episodes.
-        for text in ("--distribute:", "--[no]anneal:", "a multiple of --num_envs x"):
-            assert (text in " ".join(result.stdout.split())) == (
-                algorithm != "reinforce"
-            )
+        assert ("a multiple of --num_envs x" in text) == (algorithm != "reinforce")

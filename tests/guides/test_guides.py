@@ -47,3 +47,14 @@ def test_guide_runs(name, tmp_path):
 def test_guide_reaches_its_result(name, mean_return, tmp_path):
     names = run_guide(name, tmp_path)
     assert np.mean(names["evaluation_returns"]) >= mean_return
+
+
+@pytest.mark.slow
+def test_the_guide_to_curvature_measures_what_is_there(tmp_path):
+    names = run_guide("curvature", tmp_path)
+    exact = names["exact_eigenvalues"]
+    np.testing.assert_allclose(names["top"].eigenvalues[0], exact[-1], rtol=0.01)
+    trace = names["trace"]
+    error = abs(float(trace.mean) - np.trace(names["hessian"]))
+    assert error < 4 * float(trace.standard_error)
+    assert names["share"] == pytest.approx(names["exact_share"], abs=0.03)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.devices import two_devices
 from tfzoo.optimizers.layer_transforms import (
     GradientCentralization,
     LARSScaling,
@@ -527,7 +528,7 @@ def test_two_devices_take_the_steps_of_one(clipnorm):
         return train(model, optimizer, batch_size=16), optimizer
 
     one, single = train_everything()
-    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    with two_devices().scope():
         two, mirrored = train_everything()
     assert_close(two, one, rtol=1e-3, atol=1e-3)
     for a, b in zip(mirrored.variables, single.variables, strict=True):
