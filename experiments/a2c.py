@@ -7,14 +7,14 @@ import keras
 from absl import flags
 
 from tfzoo.agents import A2C
-from tfzoo.training import open_run_directory, run_experiment, train
+from tfzoo.training import run_experiment
 from tfzoo.training.policy_gradient_experiment import (
     agent_options,
     define_policy_gradient_flags,
     distribution_scope,
-    finish,
     make_environment,
     optimizer_options,
+    train_and_finish,
 )
 
 FLAGS = flags.FLAGS
@@ -48,15 +48,7 @@ def main():
             ),
             jit_compile=FLAGS.jit_compile,
         )
-    run_directory = open_run_directory()
-    train(
-        agent,
-        environment,
-        run_directory,
-        FLAGS.steps,
-        checkpoint_every=FLAGS.checkpoint_every,
-    )
-    finish(agent, environment, run_directory)
+    train_and_finish(agent, environment)
 
 
 if __name__ == "__main__":

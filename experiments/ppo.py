@@ -7,15 +7,15 @@ import keras
 from absl import flags
 
 from tfzoo.agents import PPO
-from tfzoo.training import UserError, open_run_directory, run_experiment, train
+from tfzoo.training import UserError, run_experiment
 from tfzoo.training.policy_gradient_experiment import (
     agent_options,
     define_at_least_zero,
     define_policy_gradient_flags,
     distribution_scope,
-    finish,
     make_environment,
     optimizer_options,
+    train_and_finish,
 )
 
 FLAGS = flags.FLAGS
@@ -80,15 +80,7 @@ def main():
             keras.optimizers.Adam(epsilon=1e-5, **optimizer_options(updates)),
             jit_compile=FLAGS.jit_compile,
         )
-    run_directory = open_run_directory()
-    train(
-        agent,
-        environment,
-        run_directory,
-        FLAGS.steps,
-        checkpoint_every=FLAGS.checkpoint_every,
-    )
-    finish(agent, environment, run_directory)
+    train_and_finish(agent, environment)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What the policy-gradient experiments share: their flags, and how a run ends.
 
 An experiment is: define the flags; make environment, agent and optimizer from them;
-`train`; `finish`.
+`train_and_finish`.
 """
 
 import contextlib
@@ -15,7 +15,12 @@ from absl import flags
 from tfzoo.environments import make, record_episode
 from tfzoo.training.atomic_files import replacing
 from tfzoo.training.figures import learning_curve
-from tfzoo.training.flags import define_training_flags, environment_options
+from tfzoo.training.flags import (
+    define_training_flags,
+    environment_options,
+    open_run_directory,
+)
+from tfzoo.training.resumable_run import train
 from tfzoo.training.video import write_video
 
 # The flags below belong to the module that calls `define_policy_gradient_flags`.
@@ -224,6 +229,24 @@ def distribution_scope():
         return contextlib.nullcontext()
     print(f"--distribute=mirrored: the copies are split over {len(devices)} devices")
     return tf.distribute.MirroredStrategy([device.name for device in devices]).scope()
+
+
+def train_and_finish(agent, environment):
+    """Trains in the run directory that the flags name, then does what `finish` does.
+
+    Args:
+      agent: compiled.
+      environment: what to train it on.
+    """
+    run_directory = open_run_directory()
+    train(
+        agent,
+        environment,
+        run_directory,
+        FLAGS.steps,
+        checkpoint_every=FLAGS.checkpoint_every,
+    )
+    finish(agent, environment, run_directory)
 
 
 def finish(agent, environment, run_directory):
