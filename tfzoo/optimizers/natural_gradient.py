@@ -11,9 +11,12 @@ damping lambda, a step is
   w <- w - eta s x,   s = 1                           or, with a radius delta,
                       s = sqrt(2 delta / (x . F x))   so that KL(old || new) = delta
 
-to second order. With a line search, s is then multiplied by beta^k for the first k at
-which the loss falls by at least a fraction of what its gradient promises, and the KL
-divergence, if there is a radius, is at most delta; if no k will do, no step is taken.
+to second order. With a line search, s is then shortened until the loss falls by at
+least a fraction of what its gradient promises, and the KL divergence, if there is a
+radius, is at most delta; if no try will do, no step is taken. Each try is beta times the
+one before. Where the divergence alone is too large, as a little more than delta often
+is, it is sqrt(delta / KL) less two per cent, if that is more than beta: as divergences
+are nearly quadratic, the next try then uses nearly all of the radius.
 
 Damping follows the rule of Levenberg and Marquardt, if asked to: with rho the fall of
 the loss over that of its quadratic model, lambda grows by 3/2 where rho < 1/4, and
@@ -59,7 +62,7 @@ class NaturalGradient(SecondOrderOptimizer):
         zero. In [0, 1).
       line_search_steps: how many lengths are tried; 0 takes the full step untested,
         save that with `adaptive_damping` it is tried once.
-      backtracking: beta, in (0, 1).
+      backtracking: beta, in (0, 1): what a try is of the one before, at least.
       acceptance: the fraction of the promised fall of the loss that will do, in [0, 1).
       curvature_fraction: which part of the batch F is taken from, in (0, 1].
       output_distribution: what the network's outputs mean, an `OutputDistribution`; by
@@ -265,11 +268,14 @@ class NaturalGradient(SecondOrderOptimizer):
             loss = forward_pass.loss(outputs)
             kl = mean_kl_divergence(distribution, linear.outputs, outputs)
             accepted = linear.loss - loss >= self.acceptance * length * slope
+            factor = tf.constant(self.backtracking)
             if self.kl_radius is not None:
+                fitting = 0.98 * tf.sqrt(self.kl_radius / kl)
+                factor = tf.where(accepted & (fitting > factor), fitting, factor)
                 accepted &= kl <= self.kl_radius
             else:
                 accepted &= tf.math.is_finite(kl)
-            shorter = tf.where(accepted, length, self.backtracking * length)
+            shorter = tf.where(accepted, length, factor * length)
             return count + 1, shorter, kl, loss, accepted
 
         _, length, kl, loss, accepted = tf.while_loop(
