@@ -18,6 +18,7 @@ EXTRAS = {
     "video": ["imageio[ffmpeg]>=2.34,<3"],
     "bench": [
         "gymnasium[mujoco]>=1.2,<2",
+        "sb3-contrib>=2.7,<3",
         "stable-baselines3>=2.7,<3",
         "torch>=2.6,<3",
     ],

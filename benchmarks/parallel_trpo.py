@@ -241,9 +241,14 @@ def measure_scaling():
         run(
             "trpo_reacher_original",
             directory,
-            # Forty copies are dealt evenly to 1, 2, 4, 5 and 8 workers, nearly to others.
-            ["--num_envs=40", "--num_steps=500", f"--steps={steps}"]
-            + [f"--num_workers={workers}", "--evaluation_episodes=1"],
+            [
+                # Dealt evenly to 1, 2, 4, 5 and 8 workers, and nearly so to others.
+                "--num_envs=40",
+                "--num_steps=500",
+                f"--steps={steps}",
+                f"--num_workers={workers}",
+                "--evaluation_episodes=1",
+            ],
         )
         with open(directory / "metrics.csv", newline="", encoding="utf8") as file:
             # The first update starts the environments and compiles.

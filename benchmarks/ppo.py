@@ -23,24 +23,12 @@ The two take turns. A part has a fixed algorithm setting, the same for both:
 It prints a Markdown table; the ratio is ours over theirs.
 """
 
-import importlib.metadata
-import json
-import os
-import platform
-import statistics
-import subprocess
-import sys
 import time
 
-from absl import app, flags
+import side_by_side
+from absl import app
 
 _PARTS = ("defaults", "small", "solve", "solve_xla", "host")
-_PEERS = ("tfzoo", "stable_baselines3")
-_PARTS_FLAG = flags.DEFINE_list("parts", list(_PARTS), "Which parts to run.")
-_REPEATS = flags.DEFINE_integer("repeats", 3, "Measurements of each.", lower_bound=1)
-_SEED = flags.DEFINE_integer("seed", 0, "Of the first; the next have seed + 1, ...")
-_CORE = flags.DEFINE_integer("core", 0, "The core that everything is pinned to.")
-_WORKER = flags.DEFINE_string("worker", None, "For its own use: part:peer:seed.")
 
 _CARTPOLE = {"env": "CartPole-v1", "learning_rate": 3e-4, "discount": 0.99}
 SETTINGS = {
@@ -76,6 +64,8 @@ SETTINGS["solve_xla"] = SETTINGS["solve"]
 _MEASURED_SECONDS = 6.0
 # Evaluations in "solve" come every so many environment steps.
 _SOLVE_EVERY = 2_560
+
+side_by_side.define_flags(_PARTS)
 
 
 def measure_tfzoo(part, seed):
@@ -225,92 +215,33 @@ def measure_stable_baselines3(part, seed):
     began = time.perf_counter()
     model.learn(iterations * batch)
     elapsed = time.perf_counter() - began
-    return {"rate": iterations * batch / elapsed, "compile": 0.0}
+    return {"rate": iterations * batch / elapsed}
 
 
-def run_worker(part, peer, seed):
-    """Runs one measurement in a process of its own and returns what it printed."""
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "CUDA_VISIBLE_DEVICES": "",
-    }
-    worker = subprocess.run(
-        [
-            sys.executable,
-            __file__,
-            f"--worker={part}:{peer}:{seed}",
-            f"--core={_CORE.value}",
-        ],
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    if worker.returncode:
-        reason = (worker.stderr.strip().splitlines() or ["no message"])[-1]
-        sys.exit(f"{part}, {peer}: {reason} (pip install 'tfzoo[bench]' has all peers)")
-    return json.loads(worker.stdout.strip().splitlines()[-1])
-
-
-def spread(values, form):
-    """Formats a median and the range around it."""
-    low, middle, high = min(values), statistics.median(values), max(values)
-    return f"{middle:{form}} ({low:{form}} to {high:{form}})"
+def rows(part):
+    """Returns the rows of a part in the table."""
+    if part.startswith("solve"):
+        return [
+            ("seconds to 475", "seconds", ".2f"),
+            ("environment steps to 475", "steps", ",.0f"),
+            ("mean return reached", "return", ".1f"),
+        ]
+    return [
+        ("environment steps a second", "rate", ",.0f"),
+        ("seconds to trace and compile", "compile", ".1f"),
+    ]
 
 
 def main(argv):
-    """Measures the parts in turn and prints a table."""
+    """Measures the parts in turns and prints a table."""
     del argv
-    if _WORKER.value:
-        part, peer, seed = _WORKER.value.split(":")
-        if hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(0, {_CORE.value})
-        measure = {"tfzoo": measure_tfzoo}.get(peer, measure_stable_baselines3)
-        print(json.dumps(measure(part, int(seed))))
-        return
-    unknown = sorted(set(_PARTS_FLAG.value) - set(_PARTS))
-    if unknown:
-        sys.exit(f"--parts={','.join(unknown)}: the parts are {', '.join(_PARTS)}")
-    versions = [
-        f"{package} {importlib.metadata.version(package)}"
-        for package in ("tensorflow", "keras", "torch", "stable-baselines3")
-    ]
-    print(
-        f"one thread each, on core {_CORE.value} of {os.cpu_count()}; "
-        f"{', '.join(versions)}; Python {platform.python_version()}\n"
+    side_by_side.main(
+        _PARTS,
+        measure_tfzoo,
+        ("Stable-Baselines3", measure_stable_baselines3),
+        rows,
+        ("tensorflow", "keras", "torch", "stable-baselines3"),
     )
-    print("| part | measured | tfzoo | Stable-Baselines3 | ratio |")
-    print("|---|---|---:|---:|---:|")
-    for part in _PARTS_FLAG.value:
-        results = {peer: [] for peer in _PEERS}
-        for repeat in range(_REPEATS.value):
-            for peer in _PEERS:
-                results[peer].append(run_worker(part, peer, _SEED.value + repeat))
-        ours, theirs = results["tfzoo"], results["stable_baselines3"]
-
-        def column(rows, name):
-            return [row[name] for row in rows]
-
-        def row(part, measured, name, form, ours=ours, theirs=theirs):
-            mine, other = column(ours, name), column(theirs, name)
-            ratio = statistics.median(mine) / statistics.median(other)
-            print(
-                f"| {part} | {measured} | {spread(mine, form)} | "
-                f"{spread(other, form)} | {ratio:.2f} |",
-                flush=True,
-            )
-
-        if part.startswith("solve"):
-            if min(column(ours, "return") + column(theirs, "return")) < 475:
-                print(f"| {part} | not every run reached 475 | | | |")
-            row(part, "seconds to 475", "seconds", ".2f")
-            row(part, "environment steps to 475", "steps", ",.0f")
-            row(part, "mean return reached", "return", ".1f")
-        else:
-            row(part, "environment steps a second", "rate", ",.0f")
-            compiling = spread(column(ours, "compile"), ".1f")
-            print(f"| {part} | seconds to trace and compile | {compiling} | | |")
 
 
 if __name__ == "__main__":

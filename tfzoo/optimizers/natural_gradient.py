@@ -13,10 +13,10 @@ damping lambda, a step is
 
 to second order. With a line search, s is then shortened until the loss falls by at
 least a fraction of what its gradient promises, and the KL divergence, if there is a
-radius, is at most delta; if no try will do, no step is taken. Each try is beta times the
-one before. Where the divergence alone is too large, as a little more than delta often
-is, it is sqrt(delta / KL) less two per cent, if that is more than beta: as divergences
-are nearly quadratic, the next try then uses nearly all of the radius.
+radius, is at most delta; if no try will do, no step is taken. A try is beta times the
+one before. Where only the divergence was too large, it is sqrt(delta / KL) less two per
+cent, if that is more than beta: divergences are nearly quadratic, so that the full step
+often has a little too much, and the next try then uses nearly all of the radius.
 
 Damping follows the rule of Levenberg and Marquardt, if asked to: with rho the fall of
 the loss over that of its quadratic model, lambda grows by 3/2 where rho < 1/4, and
