@@ -13,8 +13,8 @@ start of training, compilation included, and hold for whatever else the machine 
 
 "original" is configs/trpo_ENVIRONMENT_original.flags, the algorithm of 2016 with a
 fixed 20,000 steps an update and a radius of 0.001 nats, "adaptive" is
-configs/trpo_ENVIRONMENT.flags. The others are "original" with another number of steps,
-another radius, or one of the schedules of 2016; SETTINGS has them.
+configs/trpo_ENVIRONMENT.flags. Most others are "original" with another number of steps,
+another radius, or one of the schedules of 2016; SETTINGS has them all.
 
 --scaling measures, on Reacher with 20,000 steps an update, the seconds of collecting
 and of learning by the number of worker processes: medians over updates.
@@ -51,24 +51,29 @@ ENVIRONMENTS = {
         "window": 2e5,
     },
 }
+# Which configuration, and what is set otherwise.
 _FROM_1000 = ["--num_steps=50"]
 SETTINGS = {
-    "original": [],
-    "adaptive": None,
-    "fixed_10k": ["--num_steps=500"],
-    "fixed_5k": ["--num_steps=250"],
-    "fixed_1500": ["--num_steps=75"],
-    "fixed_20k_005": ["--kl_radius=0.005"],
-    "fixed_20k_010": ["--kl_radius=0.01"],
-    "adaptive_kl": ["--schedule=adaptive_kl"],
-    "adaptive_steps": ["--schedule=adaptive_steps", *_FROM_1000],
-    "adaptive_both": ["--schedule=adaptive_both", *_FROM_1000],
-    "adaptive_both_margin": [
-        "--schedule=adaptive_both",
-        "--margin=0.05",
-        "--largest_steps=10000",
-        *_FROM_1000,
-    ],
+    "original": ("_original", []),
+    "adaptive": ("", []),
+    "adaptive_discount_99": ("", ["--discount=0.99", "--gae_lambda=0.97"]),
+    "fixed_10k": ("_original", ["--num_steps=500"]),
+    "fixed_5k": ("_original", ["--num_steps=250"]),
+    "fixed_1500": ("_original", ["--num_steps=75"]),
+    "fixed_20k_005": ("_original", ["--kl_radius=0.005"]),
+    "fixed_20k_010": ("_original", ["--kl_radius=0.01"]),
+    "adaptive_kl": ("_original", ["--schedule=adaptive_kl"]),
+    "adaptive_steps": ("_original", ["--schedule=adaptive_steps", *_FROM_1000]),
+    "adaptive_both": ("_original", ["--schedule=adaptive_both", *_FROM_1000]),
+    "adaptive_both_margin": (
+        "_original",
+        [
+            "--schedule=adaptive_both",
+            "--margin=0.05",
+            "--largest_steps=10000",
+            *_FROM_1000,
+        ],
+    ),
 }
 _SCALING_UPDATES = 20
 
@@ -78,6 +83,9 @@ _ENVIRONMENTS = flags.DEFINE_list(
 _SETTINGS = flags.DEFINE_list("settings", ["original", "adaptive"], "Which settings.")
 _SEEDS = flags.DEFINE_integer("seeds", 3, "How many seeds, from 0.", lower_bound=1)
 _STEPS = flags.DEFINE_integer("max_steps", None, "Fewer steps a run than its config.")
+_NUM_WORKERS = flags.DEFINE_integer(
+    "num_workers", None, "Of each run; by default one a core."
+)
 _SCALING = flags.DEFINE_boolean("scaling", False, "Measure workers, not returns.")
 _WORKERS = flags.DEFINE_list("workers", list("12345678"), "Their numbers, to measure.")
 _RUNS = flags.DEFINE_string("runs", "runs/parallel_trpo", "Where the runs are.")
@@ -147,15 +155,15 @@ def measure_returns(name):
     about = ENVIRONMENTS[name]
     curves = {}
     for setting in _SETTINGS.value:
-        arguments = SETTINGS[setting]
-        config = f"trpo_{name}" + ("" if arguments is None else "_original")
-        arguments = list(arguments or [])
+        suffix, arguments = SETTINGS[setting]
         if _STEPS.value:
-            arguments.append(f"--steps={_STEPS.value}")
+            arguments = [*arguments, f"--steps={_STEPS.value}"]
+        if _NUM_WORKERS.value is not None:
+            arguments = [*arguments, f"--num_workers={_NUM_WORKERS.value}"]
         curves[setting] = []
         for seed in range(_SEEDS.value):
             directory = pathlib.Path(_RUNS.value, f"{name}-{setting}-{seed}")
-            run(config, directory, [f"--seed={seed}", *arguments])
+            run(f"trpo_{name}{suffix}", directory, [f"--seed={seed}", *arguments])
             metrics = directory / "metrics.csv"
             steps, returns = read_returns(metrics)
             means = trailing_mean(steps, returns, about["window"])

@@ -227,6 +227,16 @@ def test_the_radius_bounds_the_measured_divergence():
         np.testing.assert_allclose(history["kl"], [kl], rtol=1e-3)
 
 
+def test_a_step_that_is_a_little_too_long_is_shortened_only_a_little():
+    # The learning rate makes the full step 1.2 times that of the radius.
+    optimizer = NaturalGradient(
+        1.2, kl_radius=0.01, line_search_steps=3, backtracking=0.5
+    )
+    _, _, history = train(optimizer)
+    assert 0.9 * 0.01 < history["kl"][0] <= 0.01
+    assert history["line_search_failures"] == [0.0]
+
+
 def test_damping_grows_where_the_quadratic_model_fails_and_shrinks_where_it_holds():
     def damping_after(rate):
         optimizer = NaturalGradient(
