@@ -31,7 +31,8 @@ import sys
 import numpy as np
 from absl import flags
 
-from tfzoo.training import UserError, read_returns, run_experiment
+from tfzoo.training import UserError, run_experiment
+from tfzoo.training.figures import read_returns
 
 # Steps at which a return is read, levels that are to be reached, steps averaged over.
 ENVIRONMENTS = {
