@@ -11,8 +11,8 @@ seeds and the last 200,000 steps (Reacher: 50,000) before a number of steps; and
 steps and the minutes until that mean first reaches a level. Minutes count from the
 start of training, compilation included, and hold for whatever else the machine did.
 
-"original" is configs/trpo_ENVIRONMENT_original.flags, the algorithm of 2016 with a
-fixed 20,000 steps an update and a radius of 0.001 nats, "adaptive" is
+"original" is configs/trpo_ENVIRONMENT_original.flags, the settings of 2016 with a fixed
+20,000 steps an update and a radius of 0.001 nats, "adaptive" is
 configs/trpo_ENVIRONMENT.flags. Most others are "original" with another number of steps,
 another radius, or one of the schedules of 2016; SETTINGS has them all.
 
@@ -58,6 +58,7 @@ SETTINGS = {
     "original": ("_original", []),
     "adaptive": ("", []),
     "adaptive_discount_99": ("", ["--discount=0.99", "--gae_lambda=0.97"]),
+    "adaptive_20k": ("", ["--num_steps=1000", "--largest_kl_radius=0.01"]),
     "fixed_10k": ("_original", ["--num_steps=500"]),
     "fixed_5k": ("_original", ["--num_steps=250"]),
     "fixed_1500": ("_original", ["--num_steps=75"]),
@@ -119,10 +120,16 @@ def run(config, directory, arguments):
 
 
 def read_seconds(metrics):
-    """Reads the seconds since the start of training at each row with a return."""
+    """Reads the seconds of training at each row with a return.
+
+    A run that was resumed counts from 0 again; what went before is added.
+    """
     with open(metrics, newline="", encoding="utf8") as file:
-        rows = [row for row in csv.DictReader(file) if row["episode_return"] != "nan"]
-    return np.array([float(row["seconds"]) for row in rows])
+        rows = list(csv.DictReader(file))
+    seconds = np.array([float(row["seconds"]) for row in rows])
+    before = np.concatenate([[0.0], seconds[:-1]])
+    seconds = seconds + np.cumsum(np.where(seconds < before, before, 0.0))
+    return seconds[[row["episode_return"] != "nan" for row in rows]]
 
 
 def trailing_mean(steps, returns, window):
@@ -157,8 +164,10 @@ def measure_returns(name):
     curves = {}
     for setting in _SETTINGS.value:
         suffix, arguments = SETTINGS[setting]
-        if _STEPS.value:
-            arguments = [*arguments, f"--steps={_STEPS.value}"]
+        # Whole updates.
+        unit = 1_500 if setting == "fixed_1500" else 20_000
+        steps = -(-int(_STEPS.value or about["steps"][-1]) // unit) * unit
+        arguments = [*arguments, f"--steps={steps}"]
         if _NUM_WORKERS.value is not None:
             arguments = [*arguments, f"--num_workers={_NUM_WORKERS.value}"]
         curves[setting] = []
@@ -175,13 +184,14 @@ def measure_returns(name):
     for setting, seeds in curves.items():
         cells = []
         for at in about["steps"]:
-            # A run may end some steps before a multiple that is no multiple of it.
+            # Updates of other sizes end some steps before.
             reached = [
                 means[np.searchsorted(steps, at, side="right") - 1]
                 for steps, _, means in seeds
-                if steps[-1] >= 0.99 * at
+                if steps[0] <= at and steps[-1] >= 0.99 * at
             ]
-            cells.append(f"{np.mean(reached):.1f}" if reached else "")
+            everywhere = len(reached) == len(seeds)
+            cells.append(f"{np.mean(reached):.1f}" if everywhere else "")
         ends = ", ".join(f"{means[-1]:.1f}" for _, _, means in seeds)
         print(f"| {setting} | {' | '.join(cells)} | {ends} |", flush=True)
     levels = " · ".join(str(level) for level in about["levels"])

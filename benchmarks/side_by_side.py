@@ -80,8 +80,9 @@ def main(parts, ours, peer, rows, packages, unpinned=()):
     if unknown:
         sys.exit(f"--parts={','.join(unknown)}: the parts are {', '.join(parts)}")
     versions = [f"{name} {importlib.metadata.version(name)}" for name in packages]
+    rest = f" ({', '.join(unpinned)}: on all)" if unpinned else ""
     print(
-        f"one thread each, on core {FLAGS.core} of {os.cpu_count()}; "
+        f"one thread each, on core {FLAGS.core} of {os.cpu_count()}{rest}; "
         f"{', '.join(versions)}; Python {platform.python_version()}\n"
     )
     print(f"| part | measured | tfzoo | {peer[0]} | ratio |")

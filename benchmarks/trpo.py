@@ -13,7 +13,7 @@ of 64-64 tanh units; lambda 0.95.
   in_graph   CartPole-v1, ours in the graph, Gymnasium's for the peer
   host       HalfCheetah-v5 in this process; normalised observations and rewards
   workers    the same on all cores: ours with a worker process for each, the peer as in
-             host with a thread for each, which is faster than its SubprocVecEnv here
+             host, as more threads make it slower
   cartpole   the return of 100 greedy episodes of CartPole-v1 after 61,440 steps
   pendulum   the same of Pendulum-v1 after 204,800 steps, discount 0.9
   cheetah    the same of HalfCheetah-v5 after 307,200 steps
@@ -122,7 +122,7 @@ def measure_sb3_contrib(part, seed):
     """The same with the peer, in its usual form."""
     import torch
 
-    torch.set_num_threads(os.cpu_count() if part == "workers" else 1)
+    torch.set_num_threads(1)
     from sb3_contrib import TRPO
     from stable_baselines3.common.env_util import make_vec_env
     from stable_baselines3.common.evaluation import evaluate_policy

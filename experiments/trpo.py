@@ -9,7 +9,7 @@ from absl import flags
 from tfzoo.agents import TRPO, TrustRegionSchedule
 from tfzoo.agents.trust_region_schedule import KINDS
 from tfzoo.optimizers import NaturalGradient
-from tfzoo.training import run_experiment
+from tfzoo.training import UserError, run_experiment
 from tfzoo.training.policy_gradient_experiment import (
     agent_options,
     define_at_least_zero,
@@ -54,7 +54,8 @@ flags.DEFINE_enum(
     "schedule",
     "fixed",
     KINDS,
-    "How the steps of an update (with --vectorization=workers) and the radius change.",
+    "How the steps of an update (with --vectorization=workers) and the radius change; "
+    "linear and exponential go over --steps, and start later with more on resume.",
 )
 flags.DEFINE_integer(
     "last_num_steps", None, "Steps of each copy where linear or exponential end.", 1
@@ -72,8 +73,35 @@ define_at_least_zero("smallest_kl_radius", 1e-3, "In nats.")
 define_at_least_zero("largest_kl_radius", 1e-2, "In nats.")
 
 
+# The flags of a schedule, and which kinds read them.
+_INTERPOLATED = ("linear", "exponential")
+_ADAPTIVE = ("adaptive_steps", "adaptive_kl", "adaptive_both")
+_READ_BY = {
+    "last_num_steps": _INTERPOLATED,
+    "last_kl_radius": _INTERPOLATED,
+    "margin": _ADAPTIVE,
+    "compare_every": _ADAPTIVE,
+    "change_of_steps": ("adaptive_steps", "adaptive_both"),
+    "smallest_steps": ("adaptive_steps", "adaptive_both"),
+    "largest_steps": ("adaptive_steps", "adaptive_both"),
+    "change_of_kl_radius": ("adaptive_kl", "adaptive_both"),
+    "smallest_kl_radius": ("adaptive_kl", "adaptive_both"),
+    "largest_kl_radius": ("adaptive_kl", "adaptive_both"),
+}
+
+
 def make_schedule():
-    """Returns the schedule that the flags name, or None where nothing changes."""
+    """Returns the schedule that the flags name, or None where nothing changes.
+
+    Raises:
+      UserError: if a flag is set that this schedule does not read.
+    """
+    for name, kinds in _READ_BY.items():
+        if FLAGS[name].value != FLAGS[name].default and FLAGS.schedule not in kinds:
+            raise UserError(
+                f"--{name} means nothing to --schedule={FLAGS.schedule}; it belongs to "
+                f"{', '.join(kinds)}"
+            )
     if FLAGS.schedule == "fixed":
         return None
     last = FLAGS.last_num_steps

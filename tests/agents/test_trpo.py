@@ -11,8 +11,10 @@ import tensorflow as tf
 from tests.devices import two_devices
 from tfzoo import environments, random
 from tfzoo.agents import TRPO, TrustRegionSchedule, actor_critic, policy_for
+from tfzoo.agents.trpo import spread
 from tfzoo.optimizers import NaturalGradient, dense_fisher
 from tfzoo.optimizers.vectors import flatten
+from tfzoo.training import NonFiniteError, StopOnNaN, list_checkpoints
 
 
 def build(environment, *, seed=0, policy_optimizer=None, compile_arguments=None, **kw):
@@ -291,7 +293,60 @@ def test_learns_cartpole():
     assert agent.evaluate(environment, 20)["mean"] > max(150, 3 * before)
 
 
-def test_a_fisher_product_that_is_not_finite_shows_in_the_metrics():
+def test_a_part_of_the_samples_is_spread_over_copies_and_times():
+    for num_copies in (1, 4, 8, 20):
+        samples = tf.zeros([num_copies * 100, 1])
+        for fraction in (0.1, 0.25, 0.4, 0.7, 1.0):
+            indices = spread(samples, fraction).numpy()
+            assert len(indices) == int(fraction * len(samples))
+            assert len(np.unique(indices)) == len(indices)
+            assert 0 <= indices.min() <= indices.max() < len(samples)
+            copies = np.bincount(indices % num_copies, minlength=num_copies)
+            assert copies.min() > 0.5 * copies.mean()
+    assert len(spread(tf.zeros([10, 1]), 1e-3)) == 1
+    # In a graph whose samples have no fixed number, the same.
+    anew = tf.function(spread).get_concrete_function(tf.TensorSpec([None, 1]), 0.25)
+    np.testing.assert_array_equal(anew(samples), spread(samples, 0.25))
+
+
+def test_curvature_of_a_part_of_the_samples():
+    environment = environments.make("CartPole-v1", 4)
+    radius = {"kl_radius": 0.01, "line_search_steps": 10}
+    kl = [
+        build(
+            environment,
+            policy_optimizer=NaturalGradient(curvature_fraction=fraction, **radius),
+        )
+        .fit(environment, 128, verbose=0)
+        .history["kl"][0]
+        for fraction in (1.0, 0.25)
+    ]
+    # The divergence is measured on all samples, the curvature on a part.
+    assert kl[0] != kl[1]
+    assert all(0.002 < x <= 0.01 for x in kl)
+
+
+def test_new_episodes_begin_where_training_does():
+    with environments.make(
+        "Pendulum-v1", 2, vectorization="workers", num_workers=0
+    ) as environment:
+        arguments = {"num_steps": 30, "baseline": "ridge", "normalize_rewards": True}
+        first = build(environment, **arguments)
+        first.fit(environment, 120, verbose=0)
+        np.testing.assert_array_equal(first.episode_steps, [60, 60])
+        # Another agent on the same copies, and one restored, as a resumed run is.
+        again = build(environment, **arguments)
+        again.fit(environment, 120, verbose=0)
+        for a, b in zip(weights(first), weights(again), strict=True):
+            np.testing.assert_array_equal(a, b)
+        resumed = build(environment, **arguments)
+        resumed.prepare(environment)
+        resumed.episode_steps.assign([60, 60])
+        resumed.fit(environment, 60, verbose=0)
+        np.testing.assert_array_equal(resumed.episode_steps, [30, 30])
+
+
+def test_a_fisher_product_that_is_not_finite_stops_with_a_saved_state(tmp_path):
     environment = environments.make("CartPole-v1", 4)
     agent = build(environment)
     kl_divergence = type(agent.policy).kl_divergence
@@ -301,9 +356,12 @@ def test_a_fisher_product_that_is_not_finite_shows_in_the_metrics():
             return kl_divergence(self, p, q) * float("inf")
 
     agent.policy = Broken(2)
+    agent.prepare(environment)
     before = [np.array(v) for v in agent.policy_variables]
-    history = agent.fit(environment, 128, verbose=0).history
-    assert np.isnan(history["kl"]).all()
+    stop = StopOnNaN(tf.train.Checkpoint(agent=agent), tmp_path)
+    with pytest.raises(NonFiniteError, match=r"kl became nan .* larger --damping"):
+        agent.fit(environment, 512, callbacks=[stop], verbose=0)
+    assert len(list_checkpoints(tmp_path)) == 1
     for a, b in zip(before, agent.policy_variables, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -325,6 +383,23 @@ def test_bad_input():
     changing = TrustRegionSchedule("adaptive_steps", steps=128, kl_radius=0.01)
     with pytest.raises(ValueError, match='need vectorization="workers"'):
         build(environment, schedule=changing).fit(environment, 128)
+    for minibatches, message in (
+        (1, "may come to 4 steps of an update, fewer than the 6 copies"),
+        (8, "may come to 7 steps of an update, fewer than the 8 value_minibatches"),
+    ):
+        small = TrustRegionSchedule(
+            "linear",
+            steps=128,
+            last_steps=4 if minibatches == 1 else 7,
+            kl_radius=0.01,
+            total_steps=1000,
+        )
+        with environments.make(
+            "CartPole-v1", 6, vectorization="workers", num_workers=0
+        ) as workers:
+            agent = build(workers, schedule=small, value_minibatches=minibatches)
+            with pytest.raises(ValueError, match=message):
+                agent.fit(workers, 128)
     fixed = TrustRegionSchedule(steps=128, kl_radius=0.01)
     with pytest.raises(ValueError, match="needs a policy_optimizer with a kl_radius"):
         build(environment, schedule=fixed, policy_optimizer=NaturalGradient()).prepare(

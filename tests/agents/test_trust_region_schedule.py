@@ -92,6 +92,22 @@ def test_linear_and_exponential_go_from_the_first_to_the_last():
     np.testing.assert_allclose(chosen("linear")[-1], (16_000, 0.0001), rtol=1e-5)
 
 
+def test_nothing_leaves_its_range():
+    returns = np.concatenate([np.arange(1000.0), -np.arange(1000.0)])
+    schedule = TrustRegionSchedule(
+        "adaptive_both",
+        steps=1000,
+        kl_radius=0.001,
+        range_of_steps=(350, 2000),
+        range_of_kl_radius=(0.001, 0.02),
+    )
+    steps, radius = run(schedule, returns).T
+    assert schedule.smallest_steps <= steps.min() < 350
+    assert 2000 <= steps.max() <= schedule.largest_steps
+    assert radius.min() == np.float32(0.001)
+    assert radius.max() == np.float32(0.02)
+
+
 def test_fixed_stays():
     got = run(TrustRegionSchedule(steps=500, kl_radius=0.02), np.arange(50.0))
     np.testing.assert_allclose(got, [(500, 0.02)] * 51)
@@ -127,6 +143,16 @@ def test_a_checkpoint_holds_it(tmp_path):
         ("fixed", {"kl_radius": 0.0}, "kl_radius must be positive, got 0.0"),
         ("linear", {}, "schedule=linear needs total_steps, got None"),
         ("linear", {"last_kl_radius": -1.0}, "last_kl_radius must be positive"),
+        (
+            "linear",
+            {"total_steps": 10**6},
+            "schedule=linear needs last_steps or last_kl_radius",
+        ),
+        (
+            "adaptive_steps",
+            {"range_of_steps": (300, 2000)},
+            r"range_of_steps=\(300, 2000\) must begin above change_of_steps=300",
+        ),
         ("adaptive_kl", {"margin": -0.1}, "margin must be at least 0, got -0.1"),
         (
             "adaptive_kl",

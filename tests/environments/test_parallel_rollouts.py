@@ -405,16 +405,34 @@ def test_copies_that_cannot_be_made():
         ParallelRollouts(id, 4, 2)
 
 
-def test_interrupts_are_ignored():
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_what_stops_a_job_is_left_to_its_owner(signal_number):
     with registered() as id, ParallelRollouts(id, 2, 2) as rollouts:
         pids = workers_of(rollouts)
         for pid in pids:
-            os.kill(pid, signal.SIGINT)
+            os.kill(pid, signal_number)
         assert workers_of(rollouts) == pids
 
 
-@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGKILL])
-def test_workers_end_with_their_owner(tmp_path, signal_number):
+def test_new_episodes():
+    with ParallelRollouts("CartPole-v1", 3, 0) as rollouts:
+        policy = policy_for(rollouts)
+        first, sums = rollouts.collect(policy, 60, seed=1)
+        assert sums["episodes"]
+        rollouts.collect(policy, 60, seed=2)
+        again, sums_again = rollouts.collect(policy, 60, seed=1, new_episodes=True)
+        for name, values in first.items():
+            np.testing.assert_array_equal(again[name], values)
+        for name in ("episodes", "episode_return", "episode_length"):
+            assert sums[name] == sums_again[name]
+
+
+@pytest.mark.parametrize(
+    ("signal_number", "steps"),
+    # With so many steps, only the call could end what it began.
+    [(signal.SIGINT, 20_000), (signal.SIGKILL, 20_000), (signal.SIGKILL, 10**7)],
+)
+def test_workers_end_with_their_owner(tmp_path, signal_number, steps):
     script = tmp_path / "script.py"
     script.write_text(
         """
@@ -448,8 +466,8 @@ with ParallelRollouts("World-v0", 2, 2) as rollouts:
     fields, _ = rollouts.collect(policy, 2, 0)
     print(*fields["observation"].ravel().astype(int), flush=True)
     for i in range(10**6):
-        rollouts.collect(policy, 20_000, i)
-"""
+        rollouts.collect(policy, STEPS, i)
+""".replace("STEPS", str(steps))
     )
     process = subprocess.Popen(
         [sys.executable, str(script)],

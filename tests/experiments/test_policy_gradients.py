@@ -209,6 +209,11 @@ def test_a_trpo_run_of_changing_steps_resumes_with_other_workers(programs, tmp_p
         ("trpo", ("--steps=640", "--num_workers=2"), "--num_workers=2"),
         (
             "trpo",
+            ("--steps=640", "--margin=0.1"),
+            "--margin means nothing to --schedule=fixed; it belongs to adaptive_steps",
+        ),
+        (
+            "trpo",
             ("--steps=640", "--vectorization=workers", "--num_workers=9"),
             "num_workers",
         ),

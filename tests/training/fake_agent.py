@@ -20,6 +20,8 @@ class FakeAgent(keras.Model):
       on_epoch: called with the steps done before each epoch.
     """
 
+    remedy = "a lower --learning_rate"
+
     def __init__(self, width=4, *, nan_at=None, on_epoch=lambda steps: None):
         super().__init__()
         initializer = keras.initializers.RandomUniform(seed=0)

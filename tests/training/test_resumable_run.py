@@ -8,7 +8,7 @@ import pytest
 
 from tests.training.fake_agent import FakeAgent
 from tfzoo.agents import PPO
-from tfzoo.environments import make
+from tfzoo.environments import RolloutWorkerError, make
 from tfzoo.training import (
     Interrupted,
     NonFiniteError,
@@ -191,3 +191,16 @@ def test_a_compiled_run_continues_bit_for_bit(tmp_path):
     assert len(metrics) == 6
     for resumed, whole in zip(resumed_weights, weights, strict=True):
         np.testing.assert_array_equal(resumed, whole)
+
+
+def test_a_worker_that_fails_leaves_a_run_that_resumes(tmp_path, whole):
+    def fail(steps):
+        if steps == 50:
+            raise RolloutWorkerError("worker 0 ended by SIGKILL")
+
+    with pytest.raises(UserError, match=r"worker 0 .* stopped at step 50 of 100; go"):
+        run(tmp_path / "run", FakeAgent(on_epoch=fail), 100)
+    assert list_checkpoints(tmp_path / "run/checkpoints")[0].name == "step-000000000050"
+    run(tmp_path / "run", FakeAgent(), 100, resume=True)
+    resumed, expected = (p / "metrics.csv" for p in (tmp_path / "run", whole))
+    assert reproducible(resumed) == reproducible(expected)

@@ -46,9 +46,11 @@ class Agent(keras.Model):
       env_steps: an int, the environment steps taken so far; checkpoints hold it.
       iterations: int32 variable, the collect-and-learn iterations done so far.
       metric_names: what learning reports, in the order of the logs.
+      remedy: what to try where training left the finite numbers, as flags.
     """
 
     metric_names: tuple[str, ...] = ()
+    remedy = "a lower --learning_rate"
 
     def __init__(
         self, observation_space, action_space, *, normalize_observations=False, seed=0

@@ -214,6 +214,18 @@ class OnPolicyAgent(Agent):
         """Returns the environment steps, over all copies, of one iteration."""
         return None if self.whole_episodes else self.num_steps * environment.num_envs
 
+    def prepare(self, environment):
+        """Creates every variable that training needs; see `Agent.prepare`."""
+        super().prepare(environment)
+        if isinstance(environment, ParallelRollouts):
+            if self.whole_episodes:
+                raise ValueError(
+                    f"{type(self).__name__} begins new episodes in every iteration, "
+                    'and vectorization="workers" goes on with them; use "async"'
+                )
+            # Networks that workers cannot have are refused before anything is written.
+            worker_policy(self)
+
     def _build(self, environment):
         num_envs = environment.num_envs
         self.discounted_return = None
@@ -617,25 +629,33 @@ class OnPolicyAgent(Agent):
         """Returns the environment steps, over all copies, of the next iteration."""
         return self.num_steps * environment.num_envs
 
+    def begin_episodes(self):
+        """Called before all copies of a host environment begin new episodes.
+
+        So they do when training begins, or is resumed in another process.
+        """
+        if self.discounted_return is not None:
+            self.discounted_return.assign(tf.zeros_like(self.discounted_return))
+
     def _make_host_collect_function(self, environment):
         """Returns a function that gives (trajectory, sums over its episodes)."""
         first = True
 
-        def begin():
-            # The episodes of a run that is resumed are not gone on with.
+        def is_first():
             nonlocal first
-            if first and self.discounted_return is not None:
-                self.discounted_return.assign(tf.zeros_like(self.discounted_return))
-            first = False
+            was_first, first = first, False
+            if was_first:
+                self.begin_episodes()
+            return was_first
 
         if isinstance(environment, ParallelRollouts):
 
             def collect():
-                begin()
                 fields, sums = environment.collect(
                     worker_policy(self),
                     self.collect_steps(environment),
                     (self.seed, int(self.iterations.read_value())),
+                    new_episodes=is_first(),
                 )
                 del sums["collect_seconds"]
                 return Trajectory(**fields), sums
@@ -649,7 +669,7 @@ class OnPolicyAgent(Agent):
         collector = HostCollector(environment, self.num_steps, self.whole_episodes)
 
         def collect():
-            begin()
+            is_first()
             return collector.collect(act, self._reset_seed())
 
         return collect

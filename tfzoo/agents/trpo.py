@@ -31,6 +31,31 @@ from tfzoo.losses import ValueLoss, probability_ratio
 from tfzoo.optimizers import ForwardPass, Likelihood, NaturalGradient
 
 
+def spread(samples, fraction):
+    """Returns the indices of a part of samples, int32, spread evenly over them.
+
+    The samples are cut into 1 / fraction long pieces, and each gives the one at its
+    golden-ratio point, so that no period, such as that of the copies, meets them.
+
+    Args:
+      samples: a tensor [B, ...].
+      fraction: in (0, 1]; at least one sample is taken.
+    """
+    size = samples.shape[0]
+    if size is None:
+        size = tf.shape(samples)[0]
+        count = tf.cast(fraction * tf.cast(size, tf.float64), tf.int32)
+        count = tf.maximum(1, count)
+    else:
+        count = max(1, int(fraction * size))
+    piece = tf.range(tf.cast(count, tf.int64) + 1)
+    start = piece * tf.cast(size, tf.int64) // piece[-1]
+    length = tf.cast(start[1:] - start[:-1], tf.float64)
+    golden = (math.sqrt(5.0) - 1.0) / 2.0 * tf.cast(piece[:-1], tf.float64)
+    within = tf.cast(tf.math.floormod(golden, 1.0) * length, tf.int64)
+    return tf.cast(start[:-1] + within, tf.int32)
+
+
 class TRPO(OnPolicyAgent):
     """Trust region policy optimization; see the formulas of this module.
 
@@ -57,6 +82,7 @@ class TRPO(OnPolicyAgent):
       ValueError: if an argument is out of its range, or the networks share weights.
     """
 
+    remedy = "a larger --damping, a smaller --kl_radius or a lower --learning_rate"
     metric_names = (
         "policy_loss",
         "value_loss",
@@ -159,6 +185,18 @@ class TRPO(OnPolicyAgent):
             )
         if self.schedule is not None and self.policy_optimizer.kl_radius is None:
             raise ValueError("a schedule needs a policy_optimizer with a kl_radius")
+        if self.changes_steps:
+            smallest = self.schedule.smallest_steps
+            needed = {"copies of the environment": environment.num_envs}
+            if self.baseline == "network":
+                needed["value_minibatches"] = self.minibatches
+            for what, number in needed.items():
+                if smallest < number:
+                    raise ValueError(
+                        f"the schedule may come to {smallest} steps of an update, "
+                        f"fewer than the {number} {what}; give it a larger "
+                        "range_of_steps, and more steps to start with"
+                    )
         size = self.steps_per_iteration(environment)
         if size and self.baseline == "network" and size % self.minibatches:
             raise ValueError(
@@ -193,7 +231,12 @@ class TRPO(OnPolicyAgent):
             return super().collect_steps(environment)
         steps = round(float(self.schedule.steps.read_value()))
         # Whole steps of all copies, so that the count is true.
-        return max(1, -(-steps // environment.num_envs)) * environment.num_envs
+        return -(-steps // environment.num_envs) * environment.num_envs
+
+    def begin_episodes(self):
+        """Called before all copies of a host environment begin new episodes."""
+        super().begin_episodes()
+        self.episode_steps.assign(tf.zeros_like(self.episode_steps))
 
     def finish_episodes(self, episodes):
         """Lets the schedule choose the steps and the radius of the next iteration."""
@@ -255,8 +298,7 @@ class TRPO(OnPolicyAgent):
             return loss
 
         def outputs_of_fraction(fraction):
-            # Every k-th sample, so that all copies and all times are among them.
-            return self.policy_network(features[:: max(1, round(1 / fraction))])
+            return self.policy_network(tf.gather(features, spread(features, fraction)))
 
         forward_pass = ForwardPass(
             outputs=lambda: self.policy_network(features),

@@ -89,8 +89,16 @@ class TrustRegionSchedule(tf.Module):
                 raise ValueError(f"{name} must be positive, got {radius}")
         if not margin >= 0:
             raise ValueError(f"margin must be at least 0, got {margin}")
-        if kind in ("linear", "exponential") and not total_steps:
-            raise ValueError(f"schedule={kind} needs total_steps, got {total_steps}")
+        if kind in ("linear", "exponential"):
+            if not total_steps:
+                raise ValueError(
+                    f"schedule={kind} needs total_steps, got {total_steps}"
+                )
+            if (steps, kl_radius) == (last_steps, last_kl_radius):
+                raise ValueError(
+                    f"schedule={kind} needs last_steps or last_kl_radius, which differ "
+                    "from where they start"
+                )
         for name, (low, high) in (
             ("range_of_steps", range_of_steps),
             ("range_of_kl_radius", range_of_kl_radius),
@@ -99,6 +107,11 @@ class TrustRegionSchedule(tf.Module):
                 raise ValueError(
                     f"{name} must be positive and in order, got {low}, {high}"
                 )
+        if range_of_steps[0] <= change_of_steps:
+            raise ValueError(
+                f"range_of_steps={range_of_steps} must begin above "
+                f"change_of_steps={change_of_steps}, which the steps may fall below it"
+            )
         self.kind = kind
         self.first, self.last = (steps, kl_radius), (last_steps, last_kl_radius)
         self.total_steps = total_steps
@@ -125,6 +138,13 @@ class TrustRegionSchedule(tf.Module):
         if self.kind in ("linear", "exponential"):
             return self.first[0] != self.last[0]
         return self.kind in ("adaptive_steps", "adaptive_both")
+
+    @property
+    def smallest_steps(self):
+        """The fewest steps that an update may have."""
+        if self.kind in ("adaptive_steps", "adaptive_both"):
+            return min(self.first[0], self.range_of_steps[0] - self.change_of_steps + 1)
+        return min(self.first[0], self.last[0])
 
     @property
     def largest_steps(self):
@@ -185,8 +205,10 @@ class TrustRegionSchedule(tf.Module):
             new = moved(
                 radius, improved, self.change_of_kl_radius, self.range_of_kl_radius
             )
-            # Rounding must not carry the radius to 0.
-            new = tf.maximum(new, self.range_of_kl_radius[0])
+            # Rounding must not carry the radius out of its range.
+            low, high = self.range_of_kl_radius
+            low, high = min(low, self.first[1]), max(high, self.first[1])
+            new = tf.clip_by_value(new, low, high)
             self.kl_radius.assign(tf.where(due, new, radius))
         self._last_sum.assign(tf.where(due, total, last))
         self._sum.assign(tf.where(due, 0.0, total))

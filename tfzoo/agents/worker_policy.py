@@ -32,6 +32,11 @@ def worker_policy(agent):
                 f"worker processes can act with dense layers only, and {layer.name} is "
                 f'a {type(layer).__name__}; use vectorization="async"'
             )
+    if dense[-1].activation is not keras.activations.linear:
+        raise ValueError(
+            "worker processes can act with a linear last layer only, and that of "
+            f"{dense[-1].name} is {dense[-1].activation.__name__}"
+        )
     activations = {layer.activation.__name__ for layer in dense[:-1]}
     if len(activations) > 1 or not all(layer.use_bias for layer in dense):
         raise ValueError(

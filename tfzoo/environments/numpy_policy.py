@@ -66,8 +66,8 @@ class NumpyPolicy:
     ):
         if activation not in _ACTIVATIONS:
             raise ValueError(
-                f"activation must be one of {', '.join(map(repr, _ACTIVATIONS))}, got "
-                f"{activation!r}"
+                f"activation must be one of {', '.join(map(repr, _ACTIVATIONS))} where "
+                f"worker processes act, got {activation!r}"
             )
         if (mean is None) != (variance is None):
             raise ValueError("mean and variance must be given together")

@@ -32,7 +32,8 @@ from tfzoo.environments.rollout_worker import Copies
 # messages name, without the __init__ of their package, which imports TensorFlow.
 _PROGRAM = """
 import json, signal, sys, types
-signal.signal(signal.SIGINT, signal.SIG_IGN)
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, signal.SIG_IGN)
 descriptor, directory, sys.path[:] = json.loads(sys.argv[1])
 package = types.ModuleType("tfzoo.environments")
 package.__path__ = [directory]
@@ -154,7 +155,7 @@ class ParallelRollouts(Environment):
                 "Discrete, but a HostEnvironment steps it"
             )
 
-    def collect(self, policy, steps, seed):
+    def collect(self, policy, steps, seed, new_episodes=False):
         """Acts in all copies; episodes go on from call to call.
 
         Each copy takes T = ceil(steps / N) steps. Where an episode ends, the copy
@@ -168,6 +169,8 @@ class ParallelRollouts(Environment):
           seed: a non-negative integer or a sequence of them, such as the seed of a run
             and the number of the iteration. All random numbers of the call follow from
             it, save those that the environments go on drawing themselves.
+          new_episodes: whether all copies leave their episodes and begin new ones, as
+            in the first call.
 
         Returns:
           (fields, sums). `fields` is a dict of arrays [T, N, ...], the fields of
@@ -194,7 +197,7 @@ class ParallelRollouts(Environment):
             )
         self._check_policy(policy)
         _check_seed(seed)
-        arguments = policy, -(-steps // self.num_envs), seed
+        arguments = policy, -(-steps // self.num_envs), seed, new_episodes
         with self._closed_on_error():
             if self._local is not None:
                 parts = [self._local.collect(*arguments)]

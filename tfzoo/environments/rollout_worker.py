@@ -4,6 +4,7 @@ Neither this module nor what it imports may import TensorFlow.
 """
 
 import contextlib
+import os
 import pickle
 import time
 import traceback
@@ -23,26 +24,35 @@ class Copies:
         numbers of a copy depend on its index, and not on those beside it.
       observation_space: the Gymnasium space of the observations that policies get.
       map_action: the function from a policy's actions to the environment's.
+      check_owner: called before every step; raises if nobody waits for it any more.
     """
 
-    def __init__(self, recipe, indices, observation_space, map_action):
+    def __init__(
+        self,
+        recipe,
+        indices,
+        observation_space,
+        map_action,
+        *,
+        check_owner=lambda: None,
+    ):
         self._indices = indices
         self._space = observation_space
         self._map_action = map_action
+        self._check_owner = check_owner
         self._environments = [recipe.make() for _ in indices]
         self._observation = None
-        self._returns = [0.0] * len(indices)
-        self._lengths = [0] * len(indices)
         if isinstance(observation_space, spaces.Discrete):
             self._one_hot = np.eye(int(observation_space.n), dtype=np.float32)
 
-    def collect(self, policy, num_steps, seed):
+    def collect(self, policy, num_steps, seed, new_episodes=False):
         """Acts for T steps in each of the n copies; episodes go on from call to call.
 
         Args:
           policy: a `NumpyPolicy`.
           num_steps: T.
           seed: an integer or a sequence of integers.
+          new_episodes: whether to leave the episodes under way and begin new ones.
 
         Returns:
           A dict of arrays [T, n, ...], see `ParallelRollouts.collect`; the number, the
@@ -52,7 +62,8 @@ class Copies:
         start = time.perf_counter()
         num_copies = len(self._indices)
         generators, reset_seeds = self._random_streams(seed)
-        if self._observation is None:
+        if self._observation is None or new_episodes:
+            self._returns, self._lengths = [0.0] * num_copies, [0] * num_copies
             self._observation = [
                 environment.reset(seed=reset_seed)[0]
                 for environment, reset_seed in zip(
@@ -77,6 +88,7 @@ class Copies:
         terminations, truncations = empty(num_steps, bool), empty(num_steps, bool)
         ended = np.zeros((num_copies, 3))
         for t in range(num_steps):
+            self._check_owner()
             actions[t] = action = policy.act(self._features(observations[t]), noise[t])
             action = self._map_action(action)
             for i, environment in enumerate(self._environments):
@@ -138,6 +150,13 @@ def serve(connection):
     Args:
       connection: a `multiprocessing.connection.Connection`.
     """
+    owner = os.getppid()
+
+    def check_owner():
+        # A killed owner leaves its processes to another parent.
+        if os.getppid() != owner:
+            raise SystemExit(1)
+
     with contextlib.ExitStack() as closing:
         # Raised once the owner has closed its end, or has died.
         closing.enter_context(contextlib.suppress(EOFError, ConnectionError))
@@ -147,7 +166,7 @@ def serve(connection):
             try:
                 arguments = pickle.loads(message)
                 if copies is None:
-                    copies = Copies(*arguments)
+                    copies = Copies(*arguments, check_owner=check_owner)
                     closing.callback(copies.close)
                     answer = True, None
                 else:

@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from tfzoo.environments import RolloutWorkerError
 from tfzoo.training.checkpoints import (
     Checkpoints,
     list_checkpoints,
@@ -49,7 +50,8 @@ def train(
       UserError: if the checkpoint is not one of this agent or all are damaged, or if
         the run is already beyond `steps`.
       NonFiniteError: if a loss or a weight became NaN or infinite.
-      Interrupted: if SIGINT or SIGTERM came; the state is saved.
+      Interrupted: if SIGINT or SIGTERM came; the state is saved, as it is before the
+        UserError that tells of a worker process that failed.
     """
     agent.prepare(environment)
     checkpoint = tf.train.Checkpoint(agent=agent)
@@ -65,6 +67,13 @@ def train(
         raise UserError(f"--steps={steps}: the run has done {done} steps already")
     progress = Progress(steps)
     checkpoints = Checkpoints(checkpoint, run_directory.checkpoints, checkpoint_every)
+
+    def stopped():
+        return (
+            f"stopped at step {checkpoints.last_step:,} of {steps:,}; go on with "
+            f"{run_directory.resume_command()}"
+        )
+
     with StopOnSignal() as stop:
         try:
             history = agent.fit(
@@ -93,12 +102,13 @@ def train(
             # Ctrl-C reaches worker processes as well, which then fail under the agent.
             if stop.received is None:
                 raise
+        except RolloutWorkerError as error:
+            # The agent is as its last iteration left it.
+            checkpoints.on_train_end()
+            if stop.received is None:
+                raise UserError(f"{error}; {stopped()}") from error
         finally:
             progress.close()
     if stop.received is not None:
-        raise Interrupted(
-            stop.received,
-            f"stopped at step {checkpoints.last_step:,} of {steps:,}; go on with "
-            f"{run_directory.resume_command()}",
-        )
+        raise Interrupted(stop.received, stopped())
     return history

@@ -40,8 +40,8 @@ class StopOnNaN(keras.callbacks.Callback):
             path = write_checkpoint(self.checkpoint, self.directory, step, keep=1)
             raise NonFiniteError(
                 f"{culprit} before step {step:,}; this state is in {path}, the "
-                "checkpoints of the run end before it; try a lower --learning_rate in "
-                "a new run (a resumed one keeps its own)"
+                f"checkpoints of the run end before it; try {self.model.remedy} in a "
+                "new run (a resumed one keeps its own)"
             )
 
     def _culprit(self, logs):
