@@ -58,7 +58,7 @@ SETTINGS = {
     "original": ("_original", []),
     "adaptive": ("", []),
     "adaptive_discount_99": ("", ["--discount=0.99", "--gae_lambda=0.97"]),
-    "adaptive_20k": ("", ["--num_steps=1000", "--largest_kl_radius=0.01"]),
+    "adaptive_10k": ("", ["--num_steps=500", "--largest_kl_radius=0.02"]),
     "fixed_10k": ("_original", ["--num_steps=500"]),
     "fixed_5k": ("_original", ["--num_steps=250"]),
     "fixed_1500": ("_original", ["--num_steps=75"]),
