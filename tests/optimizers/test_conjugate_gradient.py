@@ -136,6 +136,20 @@ def test_a_product_that_is_not_finite_is_reported(b, bad):
     assert int(result.iterations) == 1
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_first_product_that_is_not_finite_is_reported_too(b, bad):
+    x0 = np.r_[0.0, np.ones(N - 1)]
+
+    def matvec(v):
+        # Infinite only where x0 is 0.
+        return tf.concat([[bad], v[1:]], axis=0)
+
+    result = conjugate_gradient(matvec, tf.constant(b), x0=tf.constant(x0))
+    assert np.isnan(result.curvature)
+    assert int(result.iterations) == 0
+    np.testing.assert_array_equal(result.solution, x0)
+
+
 def test_zero_has_the_solution_zero(matrix):
     result = solve(matrix, np.zeros(N))
     np.testing.assert_array_equal(result.solution, np.zeros(N))

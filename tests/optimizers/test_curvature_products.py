@@ -62,6 +62,25 @@ def test_hessian_product_is_the_difference_of_gradients():
     )
 
 
+def test_hessian_product_of_an_embedding_with_repeated_ids():
+    table = tf.Variable(np.random.default_rng(0).normal(size=[4, 2]), dtype=tf.float64)
+    ids = [0, 0, 1, 3]
+
+    def looked_up():
+        return tf.reduce_sum(tf.gather(table, ids) ** 3) * tf.reduce_sum(table[0])
+
+    def multiplied():
+        rows = tf.matmul(tf.one_hot(ids, 4, dtype=tf.float64), table)
+        return tf.reduce_sum(rows**3) * tf.reduce_sum(table[0])
+
+    expected = dense_matrix(hessian_product(multiplied, [table]), [table])
+    product = hessian_product(looked_up, [table])
+    np.testing.assert_allclose(dense_matrix(product, [table]), expected)
+    np.testing.assert_allclose(
+        tf.function(lambda: dense_matrix(product, [table]))(), expected
+    )
+
+
 def test_jacobian_products_are_adjoint_and_those_of_the_jacobian():
     model, x = mlp("relu"), inputs()
     variables = model.trainable_variables

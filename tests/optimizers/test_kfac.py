@@ -7,7 +7,11 @@ import tensorflow as tf
 
 from tests.optimizers.networks import DISTRIBUTIONS, inputs, mlp
 from tests.optimizers.test_natural_gradient import CROSSENTROPY, batch, train, weights
-from tfzoo.optimizers.curvature_products import Linearization, dense_fisher
+from tfzoo.optimizers.curvature_products import (
+    Linearization,
+    dense_fisher,
+    mean_kl_divergence,
+)
 from tfzoo.optimizers.kfac import KFAC, damped_inverses, factors, recording
 from tfzoo.optimizers.second_order_model import second_order
 
@@ -19,10 +23,10 @@ def sampled_factors(model, x, distribution, seed=(1, 2)):
         linear = Linearization(lambda: model(x), model.trainable_variables)
     scores = linear.vjp(
         distribution.sample_score(linear.outputs, seed),
-        [records[layer.name].preactivation for layer in layers],
+        [records[id(layer)].preactivation for layer in layers],
     )
     return [
-        factors(layer, records[layer.name].inputs, score)
+        factors(layer, records[id(layer)].inputs, score)
         for layer, score in zip(layers, scores, strict=True)
     ]
 
@@ -122,6 +126,56 @@ def test_patches_times_the_kernel_are_the_convolution(padding):
     )
 
 
+def test_the_block_of_a_convolution_of_many_places_is_exact_for_a_gaussian():
+    """With every place an output, the sum over places is E[a a^T] (x) T / variance."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.layers.Input([4, 5, 2]),
+            keras.layers.Conv2D(3, (2, 3), strides=(1, 2), bias_initializer="normal"),
+            keras.layers.Flatten(),
+        ]
+    )
+    distribution = DISTRIBUTIONS["gaussian"]
+    x = np.random.default_rng(0).normal(size=[3, 4, 5, 2]).astype("float32")
+    (block,) = dense_blocks(model, x, distribution)
+    ((a, g),) = sampled_factors(model, np.tile(x, [3000, 1, 1, 1]), distribution)
+    scale = abs(block).max()
+    np.testing.assert_allclose(np.kron(a, g) / scale, block / scale, atol=0.03)
+    places = model.layers[0].output.shape[1] * model.layers[0].output.shape[2]
+    np.testing.assert_allclose(g, places / 0.5 * np.eye(3), atol=0.03 * places / 0.5)
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_g_is_the_sum_over_places_and_the_mean_over_samples(padding):
+    layer = keras.layers.Conv2D(4, 3, strides=2, padding=padding)
+    rng = np.random.default_rng(0)
+    x = tf.constant(rng.normal(size=[5, 7, 6, 3]), tf.float32)
+    scores = rng.normal(size=layer(x).shape).astype("float32")
+    expected = np.zeros([4, 4])
+    for sample in scores:
+        for row in sample:
+            for place in row:
+                expected += np.outer(place, place) / len(scores)
+    np.testing.assert_allclose(factors(layer, x, scores)[1], expected, rtol=1e-4)
+
+
+def test_convolutions_are_trained_through_xla():
+    keras.utils.set_random_seed(0)
+    x = np.random.default_rng(0).normal(size=[64, 6, 6, 2]).astype("float32")
+    y = np.int32(x[:, :3].sum(axis=(1, 2, 3)) > x[:, 3:].sum(axis=(1, 2, 3)))
+    model = keras.Sequential(
+        [
+            keras.layers.Input([6, 6, 2]),
+            keras.layers.Conv2D(3, 3, strides=2, padding="same", activation="tanh"),
+            keras.layers.Flatten(),
+            keras.layers.Dense(2),
+        ]
+    )
+    _, _, history = train(KFAC(), model, data=(x, y), epochs=10, jit_compile=True)
+    assert history["loss"][-1] < 0.5 * history["loss"][0]
+
+
 def test_damped_inverses_are_numpy_s():
     rng = np.random.default_rng(0)
     a, g = (
@@ -145,6 +199,51 @@ def test_one_layer_of_regression_is_solved_in_one_step():
     model = keras.Sequential([keras.layers.Input([3]), keras.layers.Dense(2)])
     model, _, history = train(KFAC(damping=1e-6), model, "mse", (x, y), epochs=2)
     assert history["loss"][1] < 3e-3 * history["loss"][0]
+
+
+@pytest.mark.parametrize("rate", [1.0, 0.3, 0.1])
+def test_what_the_model_promises_is_promised_of_the_step_that_is_taken(rate):
+    """The loss of a linear model is its quadratic model: it keeps its promise."""
+    x = inputs(100)
+    y = np.asarray(x) @ np.random.default_rng(0).normal(size=[3, 2]) + [3.0, -1.0]
+    model = keras.Sequential([keras.layers.Input([3]), keras.layers.Dense(2)])
+    old = model(x)
+    optimizer = KFAC(rate, damping=0.01, damping_every=1)
+    model, _, history = train(optimizer, model, "mse", (x, y), run_eagerly=True)
+    np.testing.assert_allclose(optimizer.damping, 0.01 * 19 / 20, rtol=1e-5)
+    measured = mean_kl_divergence(DISTRIBUTIONS["gaussian"], old, model(x))
+    np.testing.assert_allclose(history["kl"], [measured], rtol=1e-3)
+
+
+@pytest.mark.parametrize("run_eagerly", [True, False])
+def test_what_is_not_finite_changes_nothing(run_eagerly):
+    x, y = batch()
+    optimizer = KFAC()
+    model, _, _ = train(optimizer, data=(x, y), run_eagerly=run_eagerly)
+    factor_values = [np.array(f) for f in optimizer._factors]
+    before = weights(model)
+    broken = np.array(x)
+    broken[0, 0] = np.nan
+    history = model.fit(broken, y, batch_size=64, verbose=0).history
+    assert np.isnan(history["kl"]).all()
+    assert history["step_size"] == [0.0]
+    np.testing.assert_array_equal(weights(model), before)
+    for factor, value in zip(optimizer._factors, factor_values, strict=True):
+        np.testing.assert_array_equal(factor, value)
+    losses = model.fit(x, y, batch_size=64, epochs=3, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+
+
+def test_layers_of_the_same_name_have_factors_of_their_own():
+    def part(width, units):
+        x = keras.Input([width])
+        return keras.Model(x, keras.layers.Dense(units, "tanh", name="dense")(x))
+
+    keras.utils.set_random_seed(0)
+    x = keras.Input([3])
+    model = keras.Model(x, part(5, 4)(part(3, 5)(x)))
+    _, _, history = train(KFAC(), model, epochs=3, run_eagerly=True)
+    assert history["loss"][-1] < history["loss"][0]
 
 
 def test_it_needs_fewer_steps_than_gradient_descent():
@@ -201,14 +300,16 @@ def test_checkpoints_and_keras_files_continue_the_run(tmp_path):
         np.testing.assert_allclose(weights(model), weights(whole), rtol=1e-5, atol=1e-6)
 
 
-def test_recording_leaves_the_layers_as_they_were():
-    model, x = mlp(), inputs()
+@pytest.mark.parametrize("activation", ["tanh", keras.layers.LeakyReLU()])
+def test_recording_leaves_the_layers_as_they_were(activation):
+    model, x = mlp(activation), inputs()
     before = model(x)
     layers = [layer for layer in model.layers if layer.weights]
     activations = [layer.activation for layer in layers]
     sampled_factors(model, x, DISTRIBUTIONS["categorical"])
     assert [layer.activation for layer in layers] == activations
     assert not any("call" in vars(layer) for layer in layers)
+    assert len(list(layers[0]._flatten_layers(include_self=False))) <= 1
     np.testing.assert_array_equal(model(x), before)
 
 
@@ -251,6 +352,14 @@ def test_layers_without_factors_are_refused():
     )
     with pytest.raises(ValueError, match=r"no factors for .*norm/gamma; it"):
         train(KFAC(), with_statistics)
+    with_weights = keras.Sequential(
+        [
+            keras.layers.Input([3]),
+            keras.layers.Dense(4, activation=keras.layers.PReLU(name="slope")),
+        ]
+    )
+    with pytest.raises(ValueError, match=r"no factors for .*slope/alpha; it"):
+        train(KFAC(), with_weights)
     x = keras.Input([3])
     twice = keras.layers.Dense(3, name="twice")
     shared = keras.Model(x, keras.layers.Dense(4)(twice(twice(x))))

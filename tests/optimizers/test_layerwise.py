@@ -304,7 +304,8 @@ def test_a_frozen_variable_keeps_its_bits(mode):
     after = train(model, optimizer, epochs=2, **MODES[mode])
     assert_equal([after[i] for i in (2, 3, 5)], [before[i] for i in (2, 3, 5)])
     assert all(np.abs(after[i] - before[i]).max() > 1e-3 for i in (0, 1, 4))
-    assert not any("hidden" in v.path for v in optimizer.variables)
+    slots = [v.path for v in optimizer.variables if "hidden" in v.path]
+    assert all(path.endswith("average") for path in slots)
 
 
 def test_constraints_hold_after_scaling():
@@ -428,7 +429,7 @@ def test_patterns_have_a_configuration_before_the_optimizer_is_built():
     assert copy.name == "mine"
     assert copy.gradient_accumulation_steps == 2
     assert isinstance(
-        copy.inner_optimizer._learning_rate, keras.optimizers.schedules.CosineDecay
+        copy.wrapped_optimizer._learning_rate, keras.optimizers.schedules.CosineDecay
     )
 
 
@@ -458,11 +459,57 @@ def test_layers_of_one_name_are_told_apart():
     assert optimizer.get_config()["transforms"][1][0] == ["fc/kernel#2", "fc/bias#2"]
 
 
+def test_a_callback_swaps_the_averages_in_beside_a_frozen_layer():
+    model = make_model()
+    optimizer = LayerwiseOptimizer(
+        keras.optimizers.SGD(0.1), (), [("hidden", 0.0)], use_ema=True, ema_momentum=0.5
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss, run_eagerly=True)
+    hidden = model.get_layer("hidden")
+    frozen, head = hidden.get_weights(), model.get_layer("head")
+    seen, average = [], None
+
+    class Watch(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            nonlocal average
+            now = head.kernel.numpy()
+            average = now if average is None else 0.5 * average + 0.5 * now
+
+        def on_test_batch_begin(self, batch, logs=None):
+            seen.append(head.kernel.numpy())
+
+    model.fit(
+        X,
+        Y,
+        batch_size=16,
+        validation_data=(X, Y),
+        validation_batch_size=32,
+        callbacks=[Watch(), keras.callbacks.SwapEMAWeights()],
+        verbose=0,
+    )
+    assert len(seen) == 1
+    np.testing.assert_allclose(seen[0], average, rtol=1e-5)
+    assert_equal(hidden.get_weights(), frozen)
+
+
+def test_variables_are_excluded_from_the_inner_optimizers_weight_decay():
+    kernel, bias = (
+        keras.Variable(np.ones([3], "float32"), name=name)
+        for name in ("kernel", "bias")
+    )
+    optimizer = LayerwiseOptimizer(keras.optimizers.SGD(1.0, weight_decay=0.5))
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    optimizer.apply([tf.zeros([3])] * 2, [kernel, bias])
+    np.testing.assert_allclose(kernel, 0.5)
+    np.testing.assert_array_equal(bias, 1.0)
+
+
 def test_the_learning_rate_is_the_inner_optimizers():
     optimizer = LayerwiseOptimizer(keras.optimizers.Adam(0.25))
     assert float(optimizer.learning_rate) == 0.25
     optimizer.learning_rate = 0.125
-    assert float(optimizer.inner_optimizer.learning_rate) == 0.125
+    assert float(optimizer.wrapped_optimizer.learning_rate) == 0.125
     halve = keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate / 2)
     model = make_model()
     model.compile(optimizer, "sparse_categorical_crossentropy")
@@ -498,7 +545,7 @@ def test_accumulated_gradients_are_transformed_once():
     optimizer = LayerwiseOptimizer(make(), rules, gradient_accumulation_steps=2)
     parts = train(make_model(), optimizer, batch_size=8)
     assert_close(parts, whole, rtol=1e-4, atol=1e-6)
-    assert int(optimizer.iterations) == int(optimizer.inner_optimizer.iterations) == 2
+    assert int(optimizer.iterations) == int(optimizer.wrapped_optimizer.iterations) == 2
 
 
 @pytest.mark.parametrize("how", ["inside", "around"])
@@ -524,7 +571,7 @@ def test_two_devices_take_the_steps_of_one(clipnorm):
     def train_everything():
         model = make_model()
         optimizer = make_everything(model)
-        optimizer.inner_optimizer.clipnorm = clipnorm
+        optimizer.wrapped_optimizer.clipnorm = clipnorm
         return train(model, optimizer, batch_size=16), optimizer
 
     one, single = train_everything()

@@ -12,6 +12,7 @@ from tfzoo.optimizers.natural_gradient import NaturalGradient
 from tfzoo.optimizers.output_distributions import (
     CategoricalOutputs,
     GaussianOutputs,
+    Likelihood,
     likelihood_of,
 )
 from tfzoo.optimizers.second_order_model import second_order
@@ -45,7 +46,10 @@ def train(optimizer, model=None, loss=CROSSENTROPY, data=None, epochs=1, **argum
 def test_the_step_is_the_dense_solution(loss):
     damping, rate = 1e-2, 0.3
     x, y = batch()
+    scale, distribution = 1.0, CategoricalOutputs()
     if loss == "mse":
+        # (f - y)^2 is -log p(y) of variance 1/2, and Keras averages four of them.
+        scale, distribution = 0.25, GaussianOutputs(0.5)
         loss, y = keras.losses.MeanSquaredError(), tf.one_hot(y, 4)
     elif loss == "policy":
         advantages = np.random.default_rng(2).normal(size=len(x))
@@ -58,11 +62,8 @@ def test_the_step_is_the_dense_solution(loss):
         value = loss(y, outputs)
     variables = [v.value for v in model.trainable_variables]
     gradient = flatten(tape.gradient(value, variables)).numpy()
-    likelihood = likelihood_of(loss, outputs)
-    fisher = dense_fisher(
-        lambda: model(x), likelihood.distribution, model.trainable_variables
-    )
-    curvature = likelihood.scale * fisher.numpy() + damping * np.eye(len(gradient))
+    fisher = dense_fisher(lambda: model(x), distribution, model.trainable_variables)
+    curvature = scale * fisher.numpy() + damping * np.eye(len(gradient))
     expected = -rate * np.linalg.solve(curvature, gradient)
     model, before, history = train(
         NaturalGradient(rate, damping=damping, **EXACT), model, loss, (x, y)
@@ -263,6 +264,59 @@ def test_a_fisher_product_that_is_not_finite_takes_no_step_and_says_so():
         assert np.isnan(history["kl"]).all()
 
 
+@keras.saving.register_keras_serializable(package="test_natural_gradient")
+class Breaking(CategoricalOutputs):
+    """Divergences that can be broken between two steps."""
+
+    def __init__(self):
+        super().__init__()
+        self.factor = tf.Variable(1.0)
+
+    def kl_divergence(self, outputs_p, outputs_q):
+        return super().kl_divergence(outputs_p, outputs_q) * self.factor
+
+
+@pytest.mark.parametrize("line_search_steps", [0, 3])
+def test_a_warm_start_does_not_hide_a_product_that_is_not_finite(line_search_steps):
+    distribution = Breaking()
+    optimizer = NaturalGradient(
+        0.1,
+        warm_start=0.9,
+        line_search_steps=line_search_steps,
+        output_distribution=distribution,
+    )
+    model, _, _ = train(optimizer, run_eagerly=True)
+    before = weights(model)
+    for broken in (float("inf"), 1.0):
+        distribution.factor.assign(broken)
+        history = model.fit(*batch(), batch_size=64, verbose=0).history
+        assert np.isfinite(history["kl"]).all() == np.isfinite(broken)
+        assert np.array_equal(weights(model), before) == np.isinf(broken)
+
+
+def test_a_distribution_can_be_given_with_its_scale():
+    x, y = batch()
+    data = (x, tf.one_hot(y, 4))
+
+    def step(output_distribution):
+        optimizer = NaturalGradient(
+            0.5, cg_iterations=3, output_distribution=output_distribution
+        )
+        model, before, _ = train(
+            optimizer, loss="mse", data=data, run_eagerly=True, loss_weights=2.0
+        )
+        return weights(model) - before
+
+    expected = step(None)
+    # Of variance 1 the logarithm is half as large.
+    for given in (
+        Likelihood(GaussianOutputs(0.5), 1 / 4),
+        Likelihood(GaussianOutputs(1.0), 1 / 2),
+    ):
+        np.testing.assert_allclose(step(given), expected, rtol=1e-3, atol=1e-5)
+    assert np.abs(step(GaussianOutputs(0.5)) - expected).max() > 1e-2
+
+
 @pytest.mark.parametrize("options", OPTIONS)
 def test_checkpoints_and_keras_files_continue_the_run(options, tmp_path):
     def make():
@@ -312,17 +366,25 @@ def test_config_round_trip():
     again = keras.optimizers.deserialize(config)
     assert keras.optimizers.serialize(again) == config
     assert again.output_distribution.variance == 2.0
+    optimizer = NaturalGradient(
+        output_distribution=Likelihood(GaussianOutputs(2.0), 0.5)
+    )
+    config = keras.optimizers.serialize(optimizer)
+    again = keras.optimizers.deserialize(config)
+    assert keras.optimizers.serialize(again) == config
+    assert again.output_distribution.scale == 0.5
+    assert again.output_distribution.distribution.variance == 2.0
 
 
 def test_one_trace():
     model = second_order(mlp())
-    traces, forward_pass = [], model._forward_pass
+    traces, train_step = [], model.train_step
 
-    def counted(*arguments):
-        traces.append(arguments)
-        return forward_pass(*arguments)
+    def counted(data):
+        traces.append(data)
+        return train_step(data)
 
-    model._forward_pass = counted
+    model.train_step = counted
     model.compile(optimizer=NaturalGradient(0.5), loss=CROSSENTROPY, jit_compile=True)
     x, y = batch()
     for _ in range(3):
@@ -387,6 +449,12 @@ def test_what_it_cannot_do_is_refused():
     loss = keras.losses.SparseCategoricalCrossentropy(reduction="sum")
     with pytest.raises(ValueError, match="SparseCategoricalCrossentropy has no known"):
         train(NaturalGradient(), loss=loss)
+    loss = PolicyGradientLoss("categorical", reduction="sum")
+    with pytest.raises(ValueError, match="PolicyGradientLoss has no known output"):
+        likelihood_of(loss, tf.zeros([5, 3]))
+    loss = keras.losses.CategoricalCrossentropy(axis=1)
+    with pytest.raises(ValueError, match="classes on the last axis, got axis=1"):
+        likelihood_of(loss, tf.zeros([5, 4, 2]))
     stock = mlp()
     stock.compile(optimizer=NaturalGradient(), loss=CROSSENTROPY)
     with pytest.raises(ValueError, match="needs the forward pass"):

@@ -22,7 +22,8 @@ class ConjugateGradientResult(NamedTuple):
       residual: b - (A + damping I) x, a vector like b, as the recurrence has it.
       iterations: int32 scalar, products with A, less the one that `x0` takes.
       curvature: scalar, p . (A + damping I) p of the last iteration: positive where
-        all is well, else what ended the iteration; NaN if a product was not finite.
+        all is well, else what ended the iteration; NaN if a product was not finite,
+        that of `x0` included.
     """
 
     solution: Any
@@ -81,10 +82,13 @@ def conjugate_gradient(
     def damped_matvec(v):
         return add_scaled(like_b(matvec(v)), damping, v)
 
-    x, residual = zeros_like(b), b
+    x, residual, start = zeros_like(b), b, 1.0
     if x0 is not None:
         x = like_b(tf.nest.map_structure(tf.convert_to_tensor, x0))
-        residual = add_scaled(b, -1.0, damped_matvec(x))
+        product = damped_matvec(x)
+        residual = add_scaled(b, -1.0, product)
+        is_finite = tf.math.is_finite(inner_product(x, product))
+        start = tf.where(is_finite, 1.0, float("nan"))
     z = precondition(residual)
     target = tolerance * norm(b)
 
@@ -113,7 +117,7 @@ def conjugate_gradient(
     iterations, curvature, x, residual, _, _ = tf.while_loop(
         unfinished,
         iterate,
-        (0, tf.ones_like(rz), x, residual, z, rz),
+        (0, tf.cast(start, rz.dtype), x, residual, z, rz),
         maximum_iterations=max_iterations,
     )
     return ConjugateGradientResult(x, residual, iterations, curvature)

@@ -100,7 +100,13 @@ def hessian_product(loss_function, variables):
     with tf.GradientTape(persistent=True) as tape:
         with tf.GradientTape() as inner_tape:
             loss = loss_function()
-        gradients = inner_tape.gradient(loss, variables, unconnected_gradients=_ZERO)
+        # Within the tape: gradients of embeddings are sparse.
+        gradients = [
+            tf.convert_to_tensor(gradient)
+            for gradient in inner_tape.gradient(
+                loss, variables, unconnected_gradients=_ZERO
+            )
+        ]
 
     def matvec(v):
         products = tape.gradient(
@@ -140,28 +146,42 @@ def fisher_product(output_function, output_distribution, variables):
     )
 
 
-def linear_fisher_product(linear, output_distribution):
+def linear_fisher_product(linear, output_distribution, weights=None):
     """Returns the function v -> F v; see `fisher_product`.
 
     Args:
       linear: the `Linearization` of the network.
       output_distribution: see `fisher_product`.
+      weights: see `mean_kl_divergence`.
     """
     fixed = tf.stop_gradient(linear.outputs)
     return _sandwich(
         linear,
-        lambda outputs: mean_kl_divergence(output_distribution, fixed, outputs),
+        lambda outputs: mean_kl_divergence(
+            output_distribution, fixed, outputs, weights
+        ),
     )
 
 
-def mean_kl_divergence(output_distribution, outputs_p, outputs_q):
+def mean_kl_divergence(output_distribution, outputs_p, outputs_q, weights=None):
     """Returns KL(p || q) in nats, summed over all but the first axis, averaged over it.
 
     Args:
       output_distribution: see `fisher_product`.
       outputs_p, outputs_q: [B, ...].
+      weights: what each divergence is multiplied with, in their shape, or None.
+
+    Raises:
+      ValueError: if the weights are of another rank than the divergences.
     """
     divergences = output_distribution.kl_divergence(outputs_p, outputs_q)
+    if weights is not None:
+        if weights.shape.rank != divergences.shape.rank:
+            raise ValueError(
+                f"weights must have the shape of the divergences, {divergences.shape}, "
+                f"got {weights.shape}"
+            )
+        divergences *= weights
     divergences = tf.reshape(divergences, [tf.shape(outputs_p)[0], -1])
     return tf.reduce_mean(tf.reduce_sum(divergences, axis=1))
 

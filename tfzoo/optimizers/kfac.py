@@ -16,10 +16,13 @@ sqrt(lambda) and pi^2 = (tr A / dim A) / (tr G / dim G), the direction of a laye
 The step alpha D + mu d, with d the step before, minimises the quadratic model of the
 loss whose curvature is the exact Fisher matrix of the batch plus lambda I: two numbers,
 from products with the Jacobian (section 7 there: momentum and a learning rate that
-choose themselves). Lambda follows the rule of Levenberg and Marquardt.
+choose themselves). Lambda follows the rule of Levenberg and Marquardt. With a learning
+rate r, the step is r times that, and the quadratic model and the divergence are taken
+of the step so shortened.
 
 A convolution's a are the patches, at T places, that are taken as independent of each
-other: G is the sum over places, A the mean.
+other: G is the sum over places, A the mean. Where the samples have weights w, g is
+multiplied by sqrt(w), and A is the mean with the weights w.
 
 Differences from the paper: gamma is tied to lambda instead of searched for, the weight
 decay is the losses' own, and there is no averaging of iterates.
@@ -62,8 +65,9 @@ class KFAC(SecondOrderOptimizer):
       decay: of the moving averages of A and G, in [0, 1).
       inverse_every: the steps between two inversions of A and G.
       momentum: whether the step before is part of the step.
-      output_distribution: what the network's outputs mean, an `OutputDistribution`; by
-        default it follows from the loss.
+      output_distribution: what the network's outputs mean, an `OutputDistribution`; or
+        a `Likelihood`, which has the scale of the loss too, else that is 1; by default
+        both follow from the loss.
       seed: an integer, for the targets that are drawn.
       name: of the optimizer.
 
@@ -73,7 +77,8 @@ class KFAC(SecondOrderOptimizer):
 
     Raises:
       ValueError: if a number is out of range; in use, if a layer with weights is
-        neither Dense nor Conv2D.
+        neither Dense nor Conv2D, or if there are weights for each place of the outputs
+        and a layer has other places.
     """
 
     metric_names = ("kl", "damping", "step_size", "momentum")
@@ -140,26 +145,29 @@ class KFAC(SecondOrderOptimizer):
         Returns:
           (the loss before the step, the outputs before the step [B, ...], a dict of
           float32 scalars). "step_size" and "momentum" are alpha and mu; "kl" is
-          KL(old || new) in nats to second order.
+          KL(old || new) in nats to second order; it is NaN, and no step is taken, where
+          a gradient, a factor or a product with F was not finite.
         """
         layers = _layers_of(forward_pass.layers, variables)
         if not self.built:
             self.build(variables)
+        self.check_variables(variables)
         with recording(layers) as records:
             linear = Linearization(forward_pass.outputs, variables, forward_pass.loss)
-        distribution, loss_scale = self.likelihood(forward_pass, linear.outputs)
-        self._update_factors(linear, distribution, loss_scale, layers, records)
+        likelihood = self.likelihood(forward_pass, linear.outputs)
+        is_finite = self._update_factors(linear, likelihood, layers, records)
         self._update_inverses()
         direction = self._direction(layers, variables, linear.gradients)
 
         damping = tf.convert_to_tensor(self.damping)
         previous = [tf.convert_to_tensor(s) for s in self._step]
-        alpha, mu, promised, kl = self._step_sizes(
-            linear, distribution, loss_scale, damping, direction, previous
-        )
         rate = tf.cast(self.learning_rate, tf.float32)
+        alpha, mu, promised, kl = self._step_sizes(
+            linear, likelihood, damping, direction, previous, rate, is_finite
+        )
         step = [
-            rate * (alpha * d + mu * p)
+            # Not a number times 0 is not 0.
+            tf.where(tf.math.is_finite(kl), rate * (alpha * d + mu * p), 0.0)
             for d, p in zip(direction, previous, strict=True)
         ]
         for slot, value in zip(self._step, step, strict=True):
@@ -181,21 +189,36 @@ class KFAC(SecondOrderOptimizer):
     def _count(self):
         return tf.cast(tf.convert_to_tensor(self.iterations), tf.int32)
 
-    def _update_factors(self, linear, distribution, loss_scale, layers, records):
-        """Averages A and G with those of this batch."""
+    def _update_factors(self, linear, likelihood, layers, records):
+        """Averages A and G with those of this batch, if these are finite.
+
+        Returns:
+          Whether they and the gradients are.
+        """
+        distribution, loss_scale, weights = likelihood
         seed = tf.stack([self.seed, self._count()])
+        output_scores = distribution.sample_score(linear.outputs, seed)
+        if weights is not None:
+            output_scores *= tf.sqrt(weights)[..., tf.newaxis]
         scores = linear.vjp(
-            distribution.sample_score(linear.outputs, seed),
-            [records[layer.name].preactivation for layer in layers],
+            output_scores, [records[id(layer)].preactivation for layer in layers]
         )
         count = tf.cast(self._count(), tf.float32)
         keep = tf.minimum(1.0 - 1.0 / (count + 1.0), self.decay)
         new = []
         for layer, score in zip(layers, scores, strict=True):
-            inputs, gradients = factors(layer, records[layer.name].inputs, score)
+            inputs, gradients = factors(
+                layer, records[id(layer)].inputs, score, weights
+            )
             new += [inputs, loss_scale * gradients]
+        # A sum of squares is on each diagonal.
+        sizes = [tf.linalg.trace(value) for value in new]
+        sizes.append(inner_product(linear.gradients, linear.gradients))
+        is_finite = tf.math.is_finite(tf.add_n(sizes))
         for factor, value in zip(self._factors, new, strict=True):
-            factor.assign(keep * factor + (1.0 - keep) * value)
+            average = keep * factor + (1.0 - keep) * value
+            factor.assign(tf.where(is_finite, average, factor))
+        return is_finite
 
     def _update_inverses(self):
         """Inverts the damped factors, if it is time."""
@@ -220,8 +243,8 @@ class KFAC(SecondOrderOptimizer):
         direction = {}
         for i, layer in enumerate(layers):
             a, g = (tf.convert_to_tensor(f) for f in self._inverses[2 * i : 2 * i + 2])
-            kernel = of_variable[id(layer.kernel)]
-            matrix = tf.reshape(kernel, [-1, kernel.shape[-1]])
+            shape = layer.kernel.shape
+            matrix = tf.reshape(of_variable[id(layer.kernel)], [-1, shape[-1]])
             if layer.use_bias:
                 bias = of_variable[id(layer.bias)][tf.newaxis]
                 matrix = tf.concat([matrix, bias], axis=0)
@@ -229,23 +252,25 @@ class KFAC(SecondOrderOptimizer):
             if layer.use_bias:
                 direction[id(layer.bias)] = matrix[-1]
                 matrix = matrix[:-1]
-            direction[id(layer.kernel)] = tf.reshape(matrix, kernel.shape)
+            direction[id(layer.kernel)] = tf.reshape(matrix, shape)
         return [direction[id(v)] for v in variables]
 
     def _step_sizes(
-        self, linear, distribution, loss_scale, damping, direction, previous
+        self, linear, likelihood, damping, direction, previous, rate, is_finite
     ):
         """Minimises the quadratic model over the plane of two directions.
 
         Returns:
-          (alpha, mu, the fall of the loss that the model promises, the KL divergence to
-          second order), scalars.
+          (alpha, mu, the fall of the loss that the model promises of `rate` times that
+          step, its KL divergence to second order), scalars: 0, 0 and twice NaN if
+          something is not finite.
         """
+        distribution, loss_scale, weights = likelihood
         vectors = [direction, previous] if self.momentum else [direction]
         moved = [linear.jvp(v) for v in vectors]
         fixed = tf.stop_gradient(linear.outputs)
         output_fisher = output_hessian_product(
-            lambda outputs: mean_kl_divergence(distribution, fixed, outputs),
+            lambda outputs: mean_kl_divergence(distribution, fixed, outputs, weights),
             linear.outputs,
         )
         fishers = [output_fisher(m) for m in moved]
@@ -259,13 +284,18 @@ class KFAC(SecondOrderOptimizer):
         curvature = loss_scale * fisher + damping * squares
         # The first step has no step before: the least change makes it solvable.
         scale = tf.maximum(tf.linalg.trace(curvature), 1e-30)
-        size = len(vectors)
-        sizes = -tf.linalg.solve(
-            curvature + 1e-7 * scale * tf.eye(size), slope[:, tf.newaxis]
-        )[:, 0]
+        identity = tf.eye(len(vectors))
+        # A matrix that is not finite cannot be solved with.
+        is_finite &= tf.math.is_finite(tf.reduce_sum(curvature) + tf.reduce_sum(slope))
+        solvable = tf.where(is_finite, curvature + 1e-7 * scale * identity, identity)
+        sizes = -tf.linalg.solve(solvable, slope[:, tf.newaxis])[:, 0]
         quadratic = tf.reduce_sum(sizes * tf.linalg.matvec(curvature, sizes))
-        promised = -(tf.reduce_sum(sizes * slope) + 0.5 * quadratic)
-        kl = 0.5 * tf.reduce_sum(sizes * tf.linalg.matvec(fisher, sizes))
+        promised = -(
+            rate * tf.reduce_sum(sizes * slope) + 0.5 * rate * rate * quadratic
+        )
+        kl = 0.5 * rate * rate * tf.reduce_sum(sizes * tf.linalg.matvec(fisher, sizes))
+        promised, kl = (tf.where(is_finite, x, float("nan")) for x in (promised, kl))
+        sizes = tf.where(is_finite, sizes, 0.0)
         return sizes[0], sizes[1] if self.momentum else tf.constant(0.0), promised, kl
 
     def get_config(self):
@@ -295,12 +325,12 @@ def recording(layers):
       layers: those that are recorded.
 
     Yields:
-      A dict from the layers' names to `Record`s, which a forward pass fills.
+      A dict from the ids of the layers to `Record`s, which a forward pass fills.
 
     Raises:
       ValueError: if a layer is called twice.
     """
-    records = {layer.name: Record() for layer in layers}
+    records = {id(layer): Record() for layer in layers}
 
     def call_of(layer, record):
         call = layer.call
@@ -328,24 +358,30 @@ def recording(layers):
     replaced = []
     try:
         for layer in layers:
-            record = records[layer.name]
+            record = records[id(layer)]
             replaced.append((layer, layer.activation))
-            layer.activation = activation_of(layer, record)
-            layer.call = call_of(layer, record)
+            # Past Keras, which would keep an activation that is a layer twice.
+            vars(layer)["activation"] = activation_of(layer, record)
+            vars(layer)["call"] = call_of(layer, record)
         yield records
     finally:
         for layer, activation in replaced:
-            layer.activation = activation
-            del layer.call
+            vars(layer)["activation"] = activation
+            del vars(layer)["call"]
 
 
-def factors(layer, inputs, scores):
+def factors(layer, inputs, scores, weights=None):
     """Returns the Kronecker factors of a layer on a batch, (A, G).
 
     Args:
       layer: a Dense or Conv2D layer.
       inputs: what it was given, [B, ..., features] or [B, H, W, channels].
-      scores: d(-log p) / d preactivation, one for each sample, [B, ..., units].
+      scores: d(-log p) / d preactivation, one for each sample, [B, ..., units], in
+        which the weights are.
+      weights: of the samples [B], or of the places of the outputs [B, ...], or None.
+
+    Raises:
+      ValueError: if there are weights of places, and the layer has others.
     """
     if isinstance(layer, keras.layers.Conv2D):
         inputs = tf.image.extract_patches(
@@ -356,15 +392,35 @@ def factors(layer, inputs, scores):
             padding=layer.padding.upper(),
         )
     samples = tf.cast(tf.shape(inputs)[0], tf.float32)
+    if weights is not None:
+        weights = _weights_of_places(layer, inputs, weights)
     inputs = tf.cast(tf.reshape(inputs, [-1, inputs.shape[-1]]), tf.float32)
     scores = tf.cast(tf.reshape(scores, [-1, scores.shape[-1]]), tf.float32)
     rows = tf.cast(tf.shape(inputs)[0], tf.float32)
     if layer.use_bias:
         inputs = tf.concat([inputs, tf.ones_like(inputs[:, :1])], axis=1)
-    return (
-        tf.matmul(inputs, inputs, transpose_a=True) / rows,
-        tf.matmul(scores, scores, transpose_a=True) / samples,
-    )
+    weighted = inputs
+    if weights is not None:
+        weighted = weights[:, tf.newaxis] * inputs
+        rows = tf.reduce_sum(weights)
+    a = tf.matmul(inputs, weighted, transpose_a=True)
+    g = tf.matmul(scores, scores, transpose_a=True)
+    # Where all weights are 0, so is A.
+    return tf.math.divide_no_nan(a, rows), g / samples
+
+
+def _weights_of_places(layer, inputs, weights):
+    """Returns the weights of a layer's places, flat; see `factors`."""
+    places = inputs.shape[:-1]
+    if weights.shape.rank == 1:
+        weights = tf.reshape(weights, [-1] + [1] * (places.rank - 1))
+    elif not weights.shape.is_compatible_with(places):
+        raise ValueError(
+            f"KFAC has weights for the places of the outputs, {weights.shape}, but "
+            f"the layer {layer.name} has the places {places}; give one weight for "
+            "each sample, or use NaturalGradient"
+        )
+    return tf.reshape(tf.broadcast_to(weights, tf.shape(inputs)[:-1]), [-1])
 
 
 def damped_inverses(a, g, gamma):
@@ -416,7 +472,8 @@ def _layers_of(layers, variables):
     """Returns the layers that own the variables, in the order of these.
 
     Raises:
-      ValueError: if one is not Dense or Conv2D, or a Conv2D of an unusual form.
+      ValueError: if one is not the kernel or bias of a Dense or Conv2D, or belongs to
+        a Conv2D of an unusual form.
     """
     owners = {id(v): layer for layer in layers for v in layer.trainable_variables}
     found = []
@@ -425,7 +482,8 @@ def _layers_of(layers, variables):
         usual = isinstance(layer, (keras.layers.Dense, keras.layers.Conv2D))
         if isinstance(layer, keras.layers.Conv2D):
             usual = layer.groups == 1 and layer.data_format == "channels_last"
-        if not usual:
+        # An activation can have weights of its own.
+        if not usual or all(variable is not v for v in (layer.kernel, layer.bias)):
             raise _no_factors(variable)
         if layer not in found:
             found.append(layer)

@@ -251,12 +251,16 @@ class LayerwiseOptimizer(keras.optimizers.Optimizer):
         a variable can be in several.
       multipliers: (selector, number) pairs or a dict. Where several select a variable,
         the last one counts; where none does, it is 1. A variable with 0 is frozen: it
-        keeps its bits, has no slots, and transforms do not see it.
+        keeps its bits, has no slots (but a moving average, which Keras has of all), and
+        transforms do not see it.
       use_ema, ema_momentum, ema_overwrite_frequency, loss_scale_factor,
         gradient_accumulation_steps: as in any Keras optimizer. They belong here and
         not to the inner optimizer, for they act before the transforms or after the
         scaling.
       name: the name of the optimizer.
+
+    Attributes:
+      wrapped_optimizer: the inner optimizer.
 
     Raises:
       ValueError: if an argument cannot be, and from `build` on, if a rule selects
@@ -302,7 +306,8 @@ class LayerwiseOptimizer(keras.optimizers.Optimizer):
             gradient_accumulation_steps=gradient_accumulation_steps,
             name=name,
         )
-        self.inner_optimizer = inner_optimizer
+        # Not of the name of the argument: callbacks of Keras unwrap that.
+        self.wrapped_optimizer = inner_optimizer
         self._rules = _Rules(transforms, multipliers)
 
     def build(self, variables):
@@ -328,8 +333,9 @@ class LayerwiseOptimizer(keras.optimizers.Optimizer):
             for number, (selector, transform) in enumerate(rules.transforms)
             for group in rules.select(selector)
         ]
-        self.inner_optimizer.build(trained)
-        super().build(trained)
+        self.wrapped_optimizer.build(trained)
+        # Moving averages go with all variables, as callbacks of Keras expect.
+        super().build(variables if self.use_ema else trained)
         rules.groups = [self._make_group(*group) for group in groups if group[-1]]
 
     def _make_group(self, number, transform, indices):
@@ -398,12 +404,12 @@ class LayerwiseOptimizer(keras.optimizers.Optimizer):
         if replicas > 1:
             # The inner optimizer clips what each replica brings, and then sums: it is
             # given equal shares of what is clipped already.
-            grads = self.inner_optimizer._clip_gradients(grads)
+            grads = self.wrapped_optimizer._clip_gradients(grads)
             grads = [tf.math.scalar_mul(1.0 / replicas, g) for g in grads]
 
         scaled = [v for v in trainable_variables if self._multiplier(v) != 1]
         before = [tf.identity(v) for v in scaled]
-        self.inner_optimizer.apply(grads, trainable_variables)
+        self.wrapped_optimizer.apply(grads, trainable_variables)
         self._scale_updates(scaled, before)
 
     def _transform(self, grads, trainable_variables):
@@ -457,20 +463,39 @@ class LayerwiseOptimizer(keras.optimizers.Optimizer):
     @property
     def variables(self):
         """The variables of both optimizers."""
-        return self._variables + self.inner_optimizer.variables
+        return self._variables + self.wrapped_optimizer.variables
 
     @property
     def learning_rate(self):
         """The learning rate of the inner optimizer, at this step of its schedule."""
-        return self.inner_optimizer.learning_rate
+        return self.wrapped_optimizer.learning_rate
 
     @learning_rate.setter
     def learning_rate(self, learning_rate):
-        self.inner_optimizer.learning_rate = learning_rate
+        self.wrapped_optimizer.learning_rate = learning_rate
 
-    def finalize_variable_values(self, var_list):
-        """Puts the moving averages into the variables, if `use_ema`."""
-        super().finalize_variable_values(self._without_frozen(var_list))
+    def exclude_from_weight_decay(self, var_list=None, var_names=None):
+        """Excludes variables from the weight decay of the inner optimizer.
+
+        Args:
+          var_list: a list of variables.
+          var_names: a list of strings: what to search for in the names of variables.
+
+        Raises:
+          ValueError: if the optimizer is built.
+        """
+        self.wrapped_optimizer.exclude_from_weight_decay(var_list, var_names)
+
+    def _update_model_variables_moving_average(self, trainable_variables):
+        super()._update_model_variables_moving_average(trainable_variables)
+        if not self.use_ema:
+            return
+        # An average of equal numbers need not be that number.
+        for variable, average in zip(
+            trainable_variables, self._model_variables_moving_average, strict=True
+        ):
+            if self._multiplier(variable) == 0:
+                average.assign(variable)
 
     def get_config(self):
         """Returns the arguments, with paths in the place of layers and variables.
@@ -484,7 +509,7 @@ class LayerwiseOptimizer(keras.optimizers.Optimizer):
         rules = self._rules
         return {
             "name": self.name,
-            "inner_optimizer": serialize(self.inner_optimizer),
+            "inner_optimizer": serialize(self.wrapped_optimizer),
             "transforms": [
                 [rules.serializable(selector), serialize(transform)]
                 for selector, transform in rules.transforms

@@ -106,10 +106,16 @@ def loss_surface_slice(loss_function, variables, directions, radius=1.0, num_poi
 
     @tf.function
     def sweep():
-        # One at a time, as all of them go through the same variables.
-        return tf.map_fn(
-            loss_at, points, fn_output_signature=tf.float32, parallel_iterations=1
+        # One at a time, as all of them go through the same variables. Not by tf.map_fn:
+        # where its function raises, TensorFlow can make no strategy's scope afterwards.
+        size = points.shape[0]
+        _, losses = tf.while_loop(
+            lambda i, losses: i < size,
+            lambda i, losses: (i + 1, losses.write(i, loss_at(points[i]))),
+            (0, tf.TensorArray(tf.float32, size)),
+            parallel_iterations=1,
         )
+        return losses.stack()
 
     try:
         losses = sweep()

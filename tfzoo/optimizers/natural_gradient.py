@@ -65,8 +65,9 @@ class NaturalGradient(SecondOrderOptimizer):
       backtracking: beta, in (0, 1): what a try is of the one before, at least.
       acceptance: the fraction of the promised fall of the loss that will do, in [0, 1).
       curvature_fraction: which part of the batch F is taken from, in (0, 1].
-      output_distribution: what the network's outputs mean, an `OutputDistribution`; by
-        default it follows from the loss.
+      output_distribution: what the network's outputs mean, an `OutputDistribution`; or
+        a `Likelihood`, which has the scale of the loss too, else that is 1; by default
+        both follow from the loss.
       name: of the optimizer.
 
     Attributes:
@@ -175,16 +176,20 @@ class NaturalGradient(SecondOrderOptimizer):
         """
         if not self.built:
             self.build(variables)
+        if self.warm_start:
+            self.check_variables(variables)
         linear = Linearization(forward_pass.outputs, variables, forward_pass.loss)
         gradients = linear.gradients
-        distribution, loss_scale = self.likelihood(forward_pass, linear.outputs)
-        curvature = linear
+        likelihood = self.likelihood(forward_pass, linear.outputs)
+        part, likelihood_of_part = linear, likelihood
         if self.curvature_fraction < 1:
-            curvature = Linearization(
+            part = Linearization(
                 lambda: forward_pass.outputs_of_fraction(self.curvature_fraction),
                 variables,
             )
-        fisher = linear_fisher_product(curvature, distribution)
+            likelihood_of_part = self.likelihood(forward_pass, part.outputs)
+        distribution, loss_scale, weights = likelihood_of_part
+        fisher = linear_fisher_product(part, distribution, weights)
         damping = tf.convert_to_tensor(self.damping)
         solved = conjugate_gradient(
             lambda v: scale(loss_scale, fisher(v)),
@@ -202,7 +207,10 @@ class NaturalGradient(SecondOrderOptimizer):
                 add_scaled(gradients, -1.0, solved.residual), -damping, direction
             ),
         )
-        squared_length = tf.maximum(curvature_along, 0.0) / loss_scale
+        # Where all weights are 0, the scale is.
+        squared_length = tf.math.divide_no_nan(
+            tf.maximum(curvature_along, 0.0), loss_scale
+        )
         length = tf.cast(self.learning_rate, tf.float32)
         if self.kl_radius is not None:
             length *= tf.sqrt(2.0 * self.kl_radius / tf.maximum(squared_length, 1e-30))
@@ -214,7 +222,7 @@ class NaturalGradient(SecondOrderOptimizer):
         failed = tf.constant(False)
         if self._tries:
             length, kl, loss_after, failed = self._line_search(
-                forward_pass, distribution, variables, linear, direction, length, slope
+                forward_pass, likelihood, variables, linear, direction, length, slope
             )
         step = tf.nest.map_structure(
             # Infinite times 0 is not 0.
@@ -245,7 +253,7 @@ class NaturalGradient(SecondOrderOptimizer):
         return [self.warm_start * tf.convert_to_tensor(x) for x in self._solution]
 
     def _line_search(
-        self, forward_pass, distribution, variables, linear, direction, length, slope
+        self, forward_pass, likelihood, variables, linear, direction, length, slope
     ):
         """Shortens the step until loss and divergence allow it.
 
@@ -266,7 +274,9 @@ class NaturalGradient(SecondOrderOptimizer):
             place(length)
             outputs = forward_pass.outputs()
             loss = forward_pass.loss(outputs)
-            kl = mean_kl_divergence(distribution, linear.outputs, outputs)
+            kl = mean_kl_divergence(
+                likelihood.distribution, linear.outputs, outputs, likelihood.weights
+            )
             accepted = linear.loss - loss >= self.acceptance * length * slope
             factor = tf.constant(self.backtracking)
             if self.kl_radius is not None:

@@ -9,7 +9,9 @@
 
 where loss = scale * negative log-likelihood + constant: Keras averages over outputs,
 a likelihood is a product over them. Natural-gradient steps solve with scale * F, the
-curvature of the loss itself; KL divergences are those of the distribution.
+curvature of the loss itself; KL divergences are those of the distribution. Weights of
+samples and masks, which Keras puts into the loss, are in the curvature and in averages
+of divergences too: see `weighted_likelihood`.
 
 Any object with `kl_divergence(outputs_p, outputs_q) -> [B]` will do as a distribution;
 the policy distributions of `tfzoo.losses` have it.
@@ -164,11 +166,15 @@ class Likelihood(NamedTuple):
     Attributes:
       distribution: an `OutputDistribution`, or another object that has
         `kl_divergence`.
-      scale: loss = scale * negative log-likelihood + constant.
+      scale: loss = scale * negative log-likelihood + constant, of which the likelihood
+        is averaged over the batch and summed over all else.
+      weights: what the likelihood of each of the distributions is multiplied with,
+        [B, ...], or None for 1.
     """
 
     distribution: Any
-    scale: float
+    scale: Any
+    weights: Any = None
 
 
 def likelihood_of(loss, outputs):
@@ -176,32 +182,117 @@ def likelihood_of(loss, outputs):
 
     Args:
       loss: what `model.compile(loss=...)` takes: a `keras.losses.Loss`, a loss function
-        of Keras or its name; or a loss with a method `policy(outputs)`, as the policy
-        losses of `tfzoo.losses` have it.
-      outputs: what it is applied to, [B, ..., K], of a static shape but for B.
+        of Keras or its name, or a list or dict of one of these; or a loss with a method
+        `policy(outputs)`, as the policy losses of `tfzoo.losses` have it.
+      outputs: what it is applied to, [B, ..., K].
 
     Raises:
-      ValueError: if the loss is none of these.
+      ValueError: if the loss is none of these, is not a mean over the batch, or has an
+        axis other than the last or a class that it ignores.
     """
-    if hasattr(loss, "policy"):
-        return Likelihood(loss.policy(outputs), 1.0)
+    losses = tf.nest.flatten(loss)
+    if len(losses) != 1:
+        raise ValueError(f"a model with one output needs one loss, got {len(losses)}")
+    (loss,) = losses
     if isinstance(loss, str):
         loss = keras.losses.get(loss)
-    from_logits = getattr(loss, "from_logits", False)
     kind = _KINDS.get(loss if callable(loss) and loss in _KINDS else type(loss))
-    if kind is None or getattr(loss, "reduction", _MEAN) != _MEAN:
-        name = getattr(loss, "__name__", None) or type(loss).__name__
+    is_known = kind is not None or hasattr(loss, "policy")
+    name = getattr(loss, "__name__", None) or type(loss).__name__
+    if not is_known or getattr(loss, "reduction", _MEAN) != _MEAN:
         raise ValueError(
             f"the loss {name} has no known output distribution; categorical and binary "
             "cross-entropy and mean squared error, averaged over the batch, and the "
             "policy losses have one; for others give output_distribution="
         )
-    inner = [int(size) for size in outputs.shape[1:]]
+    if hasattr(loss, "policy"):
+        return Likelihood(loss.policy(outputs), 1.0)
+    if getattr(loss, "axis", -1) not in (-1, outputs.shape.rank - 1):
+        raise ValueError(
+            f"{name} must have the classes on the last axis, got axis={loss.axis}; "
+            "transpose the outputs"
+        )
+    if getattr(loss, "ignore_class", None) is not None:
+        raise ValueError(
+            f"{name} has ignore_class={loss.ignore_class}, which the curvature does "
+            "not see; give these targets a sample_weight of 0 instead"
+        )
+    from_logits = getattr(loss, "from_logits", False)
     if kind == "categorical":
-        return Likelihood(CategoricalOutputs(from_logits), 1.0 / np.prod(inner[:-1]))
+        return Likelihood(CategoricalOutputs(from_logits), 1.0 / _size(outputs, 1, -1))
     if kind == "bernoulli":
-        return Likelihood(BernoulliOutputs(from_logits), 1.0 / np.prod(inner))
-    return Likelihood(GaussianOutputs(0.5), 1.0 / np.prod(inner))
+        return Likelihood(BernoulliOutputs(from_logits), 1.0 / _size(outputs, 1))
+    return Likelihood(GaussianOutputs(0.5), 1.0 / _size(outputs, 1))
+
+
+def _size(tensor, start, end=None):
+    """Returns the product of the sizes of some axes: a tensor if one is not known."""
+    sizes = tensor.shape[start:end]
+    if sizes.is_fully_defined():
+        return float(np.prod(sizes.as_list()))
+    return tf.cast(tf.reduce_prod(tf.shape(tensor)[start:end]), tf.float32)
+
+
+def weighted_likelihood(likelihood, outputs, sample_weight=None, loss_weight=None):
+    """Returns the `Likelihood` of a loss whose samples Keras weights.
+
+    With the weights w that Keras multiplies the losses of outputs by, of samples b at
+    places p, the averages of samples are
+
+      sum_bp w_bp x_bp / sum_b max_p w_bp
+
+    so that neither a factor of all weights nor places that are masked out change them;
+    the scale contains what the weights then lack. Weights that are 0 everywhere give 0.
+
+    Args:
+      likelihood: a `Likelihood` of the loss without weights.
+      outputs: [B, ..., K], with the mask that Keras attached to them, if there is one.
+      sample_weight: as `fit` takes it, one for each of the outputs' places [B, ...], or
+        None.
+      loss_weight: a number that the loss is multiplied with, or None.
+
+    Raises:
+      ValueError: if the shape of the sample weights is another.
+    """
+    if loss_weight is not None:
+        likelihood = likelihood._replace(scale=loss_weight * likelihood.scale)
+    if sample_weight is None and getattr(outputs, "_keras_mask", None) is None:
+        return likelihood
+    weights = _keras_weights(outputs, sample_weight)
+    places = list(range(1, weights.shape.rank))
+    mean = tf.reduce_mean(tf.reduce_max(weights, axis=places))
+    return likelihood._replace(
+        scale=mean * likelihood.scale, weights=tf.math.divide_no_nan(weights, mean)
+    )
+
+
+class _MeanOfTargets(keras.losses.Loss):
+    """The mean of the targets, weighted and masked as Keras does it."""
+
+    def __init__(self):
+        super().__init__(name="mean_of_targets")
+
+    def call(self, y_true, y_pred):
+        return y_true
+
+
+def _keras_weights(outputs, sample_weight):
+    """Returns what Keras multiplies the losses of outputs by, [B, ...]."""
+    ones = tf.ones_like(outputs[..., 0])
+    if sample_weight is not None:
+        places, given = ones.shape, tf.convert_to_tensor(sample_weight).shape
+        fits = given.rank == places.rank
+        fits |= given.rank == places.rank - 1 and places[-1] == 1
+        fits |= given.rank == places.rank + 1 and given[-1] == 1
+        if not fits:
+            raise ValueError(
+                "sample_weight must have one weight for each place of the outputs, "
+                f"{places}, got {given}"
+            )
+    with tf.GradientTape() as tape:
+        tape.watch(ones)
+        mean = _MeanOfTargets()(ones, outputs, sample_weight)
+    return tape.gradient(mean, ones) * tf.cast(tf.size(ones), tf.float32)
 
 
 _MEAN = "sum_over_batch_size"

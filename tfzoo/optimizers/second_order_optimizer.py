@@ -16,8 +16,9 @@ class SecondOrderOptimizer(keras.optimizers.Optimizer):
     Args:
       learning_rate: a float or a schedule.
       damping: lambda, what is added to the diagonal of the curvature; where it starts.
-      output_distribution: what the network's outputs mean, an `OutputDistribution`, or
-        None where it is to follow from the loss.
+      output_distribution: what the network's outputs mean, an `OutputDistribution`; or
+        a `Likelihood`, which has the scale of the loss too, else that is 1; or None
+        where both are to follow from the loss.
       name: of the optimizer.
 
     Attributes:
@@ -32,7 +33,17 @@ class SecondOrderOptimizer(keras.optimizers.Optimizer):
         self.output_distribution = output_distribution
 
     def build(self, variables):
-        """Creates the damping."""
+        """Creates the damping.
+
+        Raises:
+          ValueError: if a variable is not float32.
+        """
+        for variable in variables:
+            if variable.dtype != "float32":
+                raise ValueError(
+                    f"{type(self).__name__} needs float32 variables, {variable.path} "
+                    f"is {variable.dtype}"
+                )
         super().build(variables)
         self.damping = self.add_variable(
             shape=(),
@@ -55,10 +66,26 @@ class SecondOrderOptimizer(keras.optimizers.Optimizer):
         raise NotImplementedError
 
     def likelihood(self, forward_pass, outputs):
-        """Returns the `Likelihood` of the outputs [B, ...]."""
-        if self.output_distribution is not None:
-            return Likelihood(self.output_distribution, 1.0)
-        return forward_pass.likelihood(outputs)
+        """Returns the `Likelihood` of the outputs [B, ...], with the loss's weights."""
+        likelihood = self.output_distribution
+        if likelihood is None:
+            likelihood = forward_pass.likelihood(outputs)
+        elif not isinstance(likelihood, Likelihood):
+            likelihood = Likelihood(likelihood, 1.0)
+        return forward_pass.weighted(likelihood, outputs)
+
+    def check_variables(self, variables):
+        """Refuses other variables than those of `build`, which the state belongs to.
+
+        Raises:
+          ValueError: if there is another number of them, or another order.
+        """
+        if [id(v) for v in variables] != [id(v) for v in self._trainable_variables]:
+            raise ValueError(
+                f"this {type(self).__name__} keeps a state for the variables that it "
+                f"was built for ({len(self._trainable_variables)}), got others "
+                f"({len(variables)}); compile with a new one"
+            )
 
     def move(self, variables, step):
         """Adds the step to the variables, and counts it."""
@@ -98,9 +125,12 @@ class SecondOrderOptimizer(keras.optimizers.Optimizer):
     def get_config(self):
         """Returns the constructor's arguments."""
         config = super().get_config()
+        serialize = keras.saving.serialize_keras_object
         distribution = self.output_distribution
-        if distribution is not None:
-            distribution = keras.saving.serialize_keras_object(distribution)
+        if isinstance(distribution, Likelihood):
+            distribution = [serialize(distribution.distribution), distribution.scale]
+        elif distribution is not None:
+            distribution = serialize(distribution)
         return {
             "name": config["name"],
             "learning_rate": config["learning_rate"],
@@ -111,10 +141,16 @@ class SecondOrderOptimizer(keras.optimizers.Optimizer):
     @classmethod
     def from_config(cls, config, custom_objects=None):
         """Returns the optimizer that `get_config` described."""
-        config = dict(config)
-        config["output_distribution"] = keras.saving.deserialize_keras_object(
-            config["output_distribution"], custom_objects=custom_objects
-        )
+
+        def deserialize(value):
+            return keras.saving.deserialize_keras_object(value, custom_objects)
+
+        distribution = config["output_distribution"]
+        if isinstance(distribution, (list, tuple)):
+            distribution = Likelihood(deserialize(distribution[0]), distribution[1])
+        else:
+            distribution = deserialize(distribution)
+        config = {**config, "output_distribution": distribution}
         return super().from_config(config, custom_objects=custom_objects)
 
 
