@@ -11,7 +11,9 @@ before, and 10 epochs of the critic in minibatches of 128 with Adam 1e-3; two ne
 of 64-64 tanh units; lambda 0.95.
 
   in_graph   CartPole-v1, ours in the graph, Gymnasium's for the peer
-  host       HalfCheetah-v5 in this process; normalised observations and rewards
+  host       HalfCheetah-v5 in this process, ours with vectorization="workers" and no
+             workers, which acts in NumPy; normalised observations and rewards
+  sync       the same with ours as vectorization="sync" steps it, by calls of the policy
   workers    the same on all cores: ours with a worker process for each, the peer as in
              host, as more threads make it slower
   cartpole   the return of 100 greedy episodes of CartPole-v1 after 61,440 steps
@@ -27,10 +29,11 @@ import time
 import side_by_side
 from absl import app
 
-_PARTS = ("in_graph", "host", "workers", "cartpole", "pendulum", "cheetah")
+_PARTS = ("in_graph", "host", "sync", "workers", "cartpole", "pendulum", "cheetah")
 _ENVIRONMENTS = {
     "in_graph": "CartPole-v1",
     "host": "HalfCheetah-v5",
+    "sync": "HalfCheetah-v5",
     "workers": "HalfCheetah-v5",
     "cartpole": "CartPole-v1",
     "pendulum": "Pendulum-v1",
@@ -79,9 +82,10 @@ def measure_tfzoo(part, seed):
     from tfzoo.environments import make
     from tfzoo.optimizers import NaturalGradient
 
-    options = {}
-    if part == "workers":
-        options = {"vectorization": "workers", "num_workers": os.cpu_count()}
+    options = {
+        "host": {"vectorization": "workers", "num_workers": 0},
+        "workers": {"vectorization": "workers", "num_workers": os.cpu_count()},
+    }.get(part, {})
     with make(_ENVIRONMENTS[part], _NUM_ENVS, **options) as environment:
         start = time.perf_counter()
         agent = TRPO(

@@ -80,7 +80,7 @@ class ParallelRollouts(Environment):
       id: a registered Gymnasium id.
       num_envs: N, the number of copies.
       num_workers: how many processes they are dealt to, at most N; 0 steps them all in
-        this process, for debugging.
+        this process, which is fastest where there is one core.
       max_episode_steps: the time limit, or None for the registered one.
       action_bounds, reward_transform: see `Environment`.
       **environment_kwargs: arguments of the environment itself.
