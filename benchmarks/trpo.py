@@ -84,7 +84,10 @@ def measure_tfzoo(part, seed):
 
     options = {
         "host": {"vectorization": "workers", "num_workers": 0},
-        "workers": {"vectorization": "workers", "num_workers": os.cpu_count()},
+        "workers": {
+            "vectorization": "workers",
+            "num_workers": min(_NUM_ENVS, os.cpu_count()),
+        },
     }.get(part, {})
     with make(_ENVIRONMENTS[part], _NUM_ENVS, **options) as environment:
         start = time.perf_counter()

@@ -209,6 +209,34 @@ def test_weights_of_zero_everywhere_take_no_step(optimizer):
     assert history["kl"] == [0.0]
 
 
+@pytest.mark.parametrize("make", [NaturalGradient, KFAC])
+def test_negative_weights_have_the_curvature_of_their_size(make):
+    # A policy gradient weighs its samples by advantages.
+    x, y = batch()
+    advantages = np.random.default_rng(0).normal(size=len(x))
+    radius = {"kl_radius": 0.01} if make is NaturalGradient else {}
+    model = mlp()
+    before = weights(model)
+    model, history = train(
+        model, make(damping=0.1, **radius), (x, y, advantages), CROSSENTROPY, epochs=2
+    )
+    assert np.isfinite(history["kl"]).all()
+    assert min(history["kl"]) > 0
+    assert history["loss"][1] < history["loss"][0]
+    assert 0 < np.abs(weights(model) - before).max() < 10
+
+
+def test_a_radius_without_curvature_takes_no_step():
+    x, y = batch()
+    model = keras.Sequential(
+        [keras.layers.Input([3]), keras.layers.Dense(4, kernel_regularizer="l2")]
+    )
+    before = weights(model)
+    optimizer = NaturalGradient(kl_radius=0.01)
+    model, _ = train(model, optimizer, (x, y, np.zeros(len(x))), CROSSENTROPY)
+    np.testing.assert_array_equal(weights(model), before)
+
+
 def test_weights_of_classes_are_weights_of_samples():
     x, y = batch()
     of_class = {0: 0.5, 1: 2.0, 2: 1.0, 3: 0.0}

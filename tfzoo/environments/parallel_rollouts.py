@@ -33,7 +33,8 @@ from tfzoo.environments.rollout_worker import Copies
 _PROGRAM = """
 import json, signal, sys, types
 for number in (signal.SIGINT, signal.SIGTERM):
-    signal.signal(number, signal.SIG_IGN)
+    # A handler, as programs that an environment starts would go on ignoring.
+    signal.signal(number, lambda *_: None)
 descriptor, directory, sys.path[:] = json.loads(sys.argv[1])
 package = types.ModuleType("tfzoo.environments")
 package.__path__ = [directory]

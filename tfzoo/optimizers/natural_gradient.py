@@ -214,6 +214,8 @@ class NaturalGradient(SecondOrderOptimizer):
         length = tf.cast(self.learning_rate, tf.float32)
         if self.kl_radius is not None:
             length *= tf.sqrt(2.0 * self.kl_radius / tf.maximum(squared_length, 1e-30))
+            # A direction that does not change the outputs has no such length.
+            length = tf.where(squared_length > 0, length, 0.0)
         slope = inner_product(gradients, direction)
         is_finite = tf.math.is_finite(solved.curvature) & tf.math.is_finite(slope)
         length = tf.where(is_finite & (slope > 0), length, 0.0)

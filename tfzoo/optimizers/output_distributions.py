@@ -243,6 +243,8 @@ def weighted_likelihood(likelihood, outputs, sample_weight=None, loss_weight=Non
 
     so that neither a factor of all weights nor places that are masked out change them;
     the scale contains what the weights then lack. Weights that are 0 everywhere give 0.
+    Of negative weights, as advantages are, it takes the size, which keeps the curvature
+    positive.
 
     Args:
       likelihood: a `Likelihood` of the loss without weights.
@@ -255,10 +257,10 @@ def weighted_likelihood(likelihood, outputs, sample_weight=None, loss_weight=Non
       ValueError: if the shape of the sample weights is another.
     """
     if loss_weight is not None:
-        likelihood = likelihood._replace(scale=loss_weight * likelihood.scale)
+        likelihood = likelihood._replace(scale=abs(loss_weight) * likelihood.scale)
     if sample_weight is None and getattr(outputs, "_keras_mask", None) is None:
         return likelihood
-    weights = _keras_weights(outputs, sample_weight)
+    weights = tf.abs(_keras_weights(outputs, sample_weight))
     places = list(range(1, weights.shape.rank))
     mean = tf.reduce_mean(tf.reduce_max(weights, axis=places))
     return likelihood._replace(

@@ -66,6 +66,7 @@ def train(
     if steps < done and agent.steps_per_iteration(environment) is not None:
         raise UserError(f"--steps={steps}: the run has done {done} steps already")
     progress = Progress(steps)
+    stop_on_nan = StopOnNaN(checkpoint, run_directory.failed)
     checkpoints = Checkpoints(checkpoint, run_directory.checkpoints, checkpoint_every)
 
     def stopped():
@@ -91,7 +92,7 @@ def train(
                     MetricsCSV(run_directory.metrics),
                     TensorBoardScalars(run_directory.tensorboard),
                     # A bad state must not become a checkpoint.
-                    StopOnNaN(checkpoint, run_directory.failed),
+                    stop_on_nan,
                     checkpoints,
                     stop,
                     *callbacks,
@@ -104,7 +105,8 @@ def train(
                 raise
         except RolloutWorkerError as error:
             # The agent is as its last iteration left it.
-            checkpoints.on_train_end()
+            if stop_on_nan.culprit({}) is None:
+                checkpoints.on_train_end()
             if stop.received is None:
                 raise UserError(f"{error}; {stopped()}") from error
         finally:

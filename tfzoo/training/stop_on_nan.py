@@ -34,7 +34,7 @@ class StopOnNaN(keras.callbacks.Callback):
         Raises:
           NonFiniteError: if one of them is not finite.
         """
-        culprit = self._culprit(logs)
+        culprit = self.culprit(logs)
         if culprit is not None:
             step = int(self.model.env_steps)
             path = write_checkpoint(self.checkpoint, self.directory, step, keep=1)
@@ -44,7 +44,8 @@ class StopOnNaN(keras.callbacks.Callback):
                 "new run (a resumed one keeps its own)"
             )
 
-    def _culprit(self, logs):
+    def culprit(self, logs):
+        """Returns what is not finite, in words, or None."""
         for name, value in logs.items():
             if name not in _MAY_BE_NAN and not math.isfinite(value):
                 return f"{name} became {value}"
