@@ -134,14 +134,8 @@ def measure_tfzoo(part, seed):
         }
     train(batch)
     first = time.perf_counter() - start
-    began = time.perf_counter()
-    train(batch)
-    one = time.perf_counter() - began
-    iterations = max(1, int(_MEASURED_SECONDS / one))
-    began = time.perf_counter()
-    train(iterations * batch)
-    elapsed = time.perf_counter() - began
-    return {"rate": iterations * batch / elapsed, "compile": first - one}
+    rate, one = side_by_side.rate(train, batch, _MEASURED_SECONDS)
+    return {"rate": rate, "compile": first - one}
 
 
 def evaluating_callback(environments):
@@ -209,13 +203,7 @@ def measure_stable_baselines3(part, seed):
             "return": check.mean,
         }
     model.learn(batch)
-    began = time.perf_counter()
-    model.learn(batch)
-    iterations = max(1, int(_MEASURED_SECONDS / (time.perf_counter() - began)))
-    began = time.perf_counter()
-    model.learn(iterations * batch)
-    elapsed = time.perf_counter() - began
-    return {"rate": iterations * batch / elapsed}
+    return {"rate": side_by_side.rate(model.learn, batch, _MEASURED_SECONDS)[0]}
 
 
 def rows(part):
@@ -226,10 +214,7 @@ def rows(part):
             ("environment steps to 475", "steps", ",.0f"),
             ("mean return reached", "return", ".1f"),
         ]
-    return [
-        ("environment steps a second", "rate", ",.0f"),
-        ("seconds to trace and compile", "compile", ".1f"),
-    ]
+    return side_by_side.SPEED_ROWS
 
 
 def main(argv):

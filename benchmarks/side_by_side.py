@@ -11,6 +11,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import time
 
 from absl import flags
 
@@ -49,6 +50,33 @@ def run_worker(part, name, seed):
         reason = (worker.stderr.strip().splitlines() or ["no message"])[-1]
         sys.exit(f"{part}, {name}: {reason} (pip install 'tfzoo[bench]' has all peers)")
     return json.loads(worker.stdout.strip().splitlines()[-1])
+
+
+# The rows of a part whose figures are those of `rate`.
+SPEED_ROWS = (
+    ("environment steps a second", "rate", ",.0f"),
+    ("seconds to trace and compile", "compile", ".1f"),
+)
+
+
+def rate(train, batch, seconds):
+    """Measures how fast an agent trains that has done its first iteration.
+
+    Args:
+      train: a function of a number of environment steps, which takes them.
+      batch: the environment steps of an iteration.
+      seconds: how long to measure, about.
+
+    Returns:
+      (environment steps a second, the seconds that one iteration took)
+    """
+    start = time.perf_counter()
+    train(batch)
+    one = time.perf_counter() - start
+    iterations = max(1, int(seconds / one))
+    start = time.perf_counter()
+    train(iterations * batch)
+    return iterations * batch / (time.perf_counter() - start), one
 
 
 def spread(values, form):

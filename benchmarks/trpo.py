@@ -42,6 +42,7 @@ _ENVIRONMENTS = {
 # Environment steps after which the return is measured; other parts measure speed.
 _STEPS = {"cartpole": 61_440, "pendulum": 204_800, "cheetah": 307_200}
 _NUM_ENVS, _NUM_STEPS = 8, 256
+_BATCH = _NUM_ENVS * _NUM_STEPS
 _MEASURED_SECONDS = 8.0
 
 side_by_side.define_flags(_PARTS)
@@ -55,19 +56,6 @@ def is_normalized(part):
 def discount_of(part):
     """Returns gamma."""
     return 0.9 if part == "pendulum" else 0.99
-
-
-def rate(train, done):
-    """Returns steps a second of `train(steps)` after a first call of `done` seconds."""
-    batch = _NUM_ENVS * _NUM_STEPS
-    start = time.perf_counter()
-    train(batch)
-    one = time.perf_counter() - start
-    iterations = max(1, int(_MEASURED_SECONDS / one))
-    start = time.perf_counter()
-    train(iterations * batch)
-    elapsed = time.perf_counter() - start
-    return {"rate": iterations * batch / elapsed, "compile": done - one}
 
 
 def measure_tfzoo(part, seed):
@@ -121,8 +109,10 @@ def measure_tfzoo(part, seed):
             seconds = time.perf_counter() - start
             mean = agent.evaluate(environment, 100, seed=seed + 100)["mean"]
             return {"return": mean, "seconds": seconds}
-        train(_NUM_ENVS * _NUM_STEPS)
-        return rate(train, time.perf_counter() - start)
+        train(_BATCH)
+        first = time.perf_counter() - start
+        rate, one = side_by_side.rate(train, _BATCH, _MEASURED_SECONDS)
+        return {"rate": rate, "compile": first - one}
 
 
 def measure_sb3_contrib(part, seed):
@@ -159,9 +149,8 @@ def measure_sb3_contrib(part, seed):
             evaluation.obs_rms = environment.obs_rms
         mean, _ = evaluate_policy(model, evaluation, n_eval_episodes=100)
         return {"return": float(mean), "seconds": seconds}
-    model.learn(_NUM_ENVS * _NUM_STEPS)
-    figures = rate(model.learn, time.perf_counter() - start)
-    return {"rate": figures["rate"]}
+    model.learn(_BATCH)
+    return {"rate": side_by_side.rate(model.learn, _BATCH, _MEASURED_SECONDS)[0]}
 
 
 def rows(part):
@@ -172,10 +161,7 @@ def rows(part):
             (f"mean return after {steps}", "return", ".1f"),
             (f"seconds for {steps}", "seconds", ".1f"),
         ]
-    return [
-        ("environment steps a second", "rate", ",.0f"),
-        ("seconds to trace and compile", "compile", ".1f"),
-    ]
+    return side_by_side.SPEED_ROWS
 
 
 def main(argv):
