@@ -11,12 +11,6 @@ from tfzoo import environments, random
 from tfzoo.agents import A2C, PPO, REINFORCE, actor_critic, policy_for
 from tfzoo.agents.mirrored import MirroredTraining
 
-if len(tf.config.list_logical_devices("CPU")) < 2:
-    pytest.skip(
-        "needs two logical CPU devices, which conftest.py makes",
-        allow_module_level=True,
-    )
-
 
 @pytest.fixture(scope="module")
 def strategy():

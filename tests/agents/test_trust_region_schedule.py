@@ -146,12 +146,13 @@ def test_a_checkpoint_holds_it(tmp_path):
         (
             "linear",
             {"total_steps": 10**6},
-            "schedule=linear needs last_steps or last_kl_radius",
+            r"schedule=linear needs last_steps \(--last_num_steps\) or last_kl_radius",
         ),
         (
             "adaptive_steps",
             {"range_of_steps": (300, 2000)},
-            r"range_of_steps=\(300, 2000\) must begin above change_of_steps=300",
+            r"range_of_steps=\(300, 2000\) \(--smallest_steps\) must begin above "
+            "change_of_steps=300",
         ),
         ("adaptive_kl", {"margin": -0.1}, "margin must be at least 0, got -0.1"),
         (

@@ -562,10 +562,6 @@ def test_gradients_are_unscaled_before_they_are_transformed(how):
     assert_close(train(make_model(), optimizer), plain, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.skipif(
-    len(tf.config.list_logical_devices("CPU")) < 2,
-    reason="needs two logical CPU devices, which conftest.py makes",
-)
 @pytest.mark.parametrize("clipnorm", [None, 0.01])
 def test_two_devices_take_the_steps_of_one(clipnorm):
     def train_everything():

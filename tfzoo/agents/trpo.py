@@ -194,8 +194,8 @@ class TRPO(OnPolicyAgent):
                 if smallest < number:
                     raise ValueError(
                         f"the schedule may come to {smallest} steps of an update, "
-                        f"fewer than the {number} {what}; give it a larger "
-                        "range_of_steps, and more steps to start with"
+                        f"fewer than the {number} {what}; raise where its range of "
+                        "steps begins (--smallest_steps) and the steps it starts with"
                     )
         size = self.steps_per_iteration(environment)
         if size and self.baseline == "network" and size % self.minibatches:

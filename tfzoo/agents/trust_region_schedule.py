@@ -96,8 +96,8 @@ class TrustRegionSchedule(tf.Module):
                 )
             if (steps, kl_radius) == (last_steps, last_kl_radius):
                 raise ValueError(
-                    f"schedule={kind} needs last_steps or last_kl_radius, which differ "
-                    "from where they start"
+                    f"schedule={kind} needs last_steps (--last_num_steps) or "
+                    "last_kl_radius, which differ from where they start"
                 )
         for name, (low, high) in (
             ("range_of_steps", range_of_steps),
@@ -109,8 +109,8 @@ class TrustRegionSchedule(tf.Module):
                 )
         if range_of_steps[0] <= change_of_steps:
             raise ValueError(
-                f"range_of_steps={range_of_steps} must begin above "
-                f"change_of_steps={change_of_steps}, which the steps may fall below it"
+                f"range_of_steps={range_of_steps} (--smallest_steps) must begin above "
+                f"change_of_steps={change_of_steps}: steps may fall that far below it"
             )
         self.kind = kind
         self.first, self.last = (steps, kl_radius), (last_steps, last_kl_radius)
