@@ -24,7 +24,7 @@ run: $(VENV)/installed
 	$(BIN)/python experiments/ppo.py --flagfile=experiments/configs/ppo_cartpole.flags --run_dir=$(RUN_DIR)
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -q -m 'not slow'
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'not slow'
 
 test-slow: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -q -m slow

@@ -25,9 +25,11 @@ EXTRAS = {
     "dev": [
         "ale-py>=0.11,<1",
         "gymnasium[mujoco]>=1.2,<2",
+        "hypothesis>=6.100,<7",
         "imageio[ffmpeg]>=2.34,<3",
         "opencv-python-headless>=4.8",
         "pytest>=8",
+        "pytest-xdist>=3.5",
         "ruff==0.17.*",
         "scipy>=1.11",
     ],

@@ -63,6 +63,23 @@ def uniform(shape, seed, minval=0.0, maxval=1.0):
     return minval + (maxval - minval) * tf.cast(mantissa, tf.float32) * 2.0**-24
 
 
+def normal(shape, seed):
+    """Returns float32 standard normal numbers, by inverting their CDF."""
+    # The middle of each of the 2**24 cells: never 0, of which the inverse is infinite.
+    return tf.math.ndtri(tf.minimum(uniform(shape, seed) + 2.0**-25, 1.0 - 2.0**-24))
+
+
+def integers(shape, seed, maxval):
+    """Returns int32 numbers from 0 to `maxval` - 1, uniform but for maxval / 2**32.
+
+    Args:
+      shape: a list of integers or an int32 tensor.
+      seed: int32 [2].
+      maxval: an integer or an int32 tensor that broadcasts to `shape`, at least 1.
+    """
+    return tf.cast(bits(shape, seed) % tf.cast(maxval, tf.uint32), tf.int32)
+
+
 def permutation(num, seed):
     """Returns a random permutation of range(num), int32 [num].
 

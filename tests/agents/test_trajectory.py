@@ -52,7 +52,7 @@ def test_collector_records_the_transitions_of_the_environment():
     environment = environments.make("CartPole-v1", 3, vectorization="sync")
     collector = HostCollector(environment, 60, whole_episodes=False)
     rng = np.random.default_rng(0)
-    trajectory, sums = collector.collect(lambda *_: rng.integers(0, 2, 3), seed=7)
+    trajectory, sums = collector.collect(lambda *_: (rng.integers(0, 2, 3), ()), seed=7)
     assert isinstance(trajectory, Trajectory)
     assert sums["episodes"] == trajectory.done.sum() > 0
     for copy, seed in enumerate(np.random.SeedSequence(7).generate_state(3)):

@@ -3,26 +3,35 @@
 from tfzoo.agents.a2c import A2C
 from tfzoo.agents.advantages import generalized_advantage_estimation
 from tfzoo.agents.agent import Agent
-from tfzoo.agents.networks import actor_critic
+from tfzoo.agents.dqn import DQN
+from tfzoo.agents.networks import actor_critic, q_network
+from tfzoo.agents.off_policy import OffPolicyAgent
 from tfzoo.agents.on_policy import Batch, OnPolicyAgent, policy_for
 from tfzoo.agents.ppo import PPO
 from tfzoo.agents.reinforce import REINFORCE
+from tfzoo.agents.replay import ReplayBuffer, Sequences, Transitions
 from tfzoo.agents.trajectory import Trajectory, TrajectoryBuffer
 from tfzoo.agents.trpo import TRPO
 from tfzoo.agents.trust_region_schedule import TrustRegionSchedule
 
 __all__ = [
     "A2C",
+    "DQN",
     "PPO",
     "REINFORCE",
     "TRPO",
     "Agent",
     "Batch",
+    "OffPolicyAgent",
     "OnPolicyAgent",
+    "ReplayBuffer",
+    "Sequences",
     "Trajectory",
     "TrajectoryBuffer",
+    "Transitions",
     "TrustRegionSchedule",
     "actor_critic",
     "generalized_advantage_estimation",
     "policy_for",
+    "q_network",
 ]

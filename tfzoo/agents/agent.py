@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfzoo import random
+from tfzoo.agents.export import export_policy
 from tfzoo.environments import InGraphEnvironment, UnsupportedSpaceError
 from tfzoo.environments.errors import check_positive_integer
 from tfzoo.layers import RunningNormalization
@@ -142,7 +143,8 @@ class Agent(keras.Model):
 
         It returns a dict of scalars: "episodes", the sums "episode_return" and
         "episode_length" over them, "iterations", and sums over iterations of the
-        metrics of learning.
+        metrics of learning; of agents that take gradient steps between the steps of
+        the environment, "iterations" counts these.
         """
         raise NotImplementedError
 
@@ -150,7 +152,47 @@ class Agent(keras.Model):
         """Creates the variables that depend on the environment."""
         raise NotImplementedError
 
+    def endpoints(self):
+        """Returns what `export` serves: a dict of name to (function, input specs).
+
+        There is "serving_default", from `observation` [B, ...] to a dict with `action`.
+        """
+        raise NotImplementedError
+
     # What follows from it.
+
+    def build_carried(self, environment, memory=()):
+        """Creates the variables that collecting in the graph carries on.
+
+        Args:
+          environment: an `InGraphEnvironment` of N copies.
+          memory: what the agent remembers at the start of an episode, [N, ...].
+        """
+        state, observation = environment.reset(random.fold_in(self._base_seed, -1))
+        returns = tf.zeros([environment.num_envs])
+        lengths = tf.zeros([environment.num_envs], tf.int32)
+        self._carried = tf.nest.map_structure(
+            lambda tensor: tf.Variable(tensor, trainable=False),
+            (state, observation, memory, returns, lengths),
+        )
+
+    def read_carried(self):
+        """Returns what `collect_in_graph` carries from one iteration to the next."""
+        return tf.nest.map_structure(lambda v: v.read_value(), self._carried)
+
+    def assign_carried(self, carried):
+        """Keeps what `collect_in_graph` returned to be carried on."""
+        tf.nest.map_structure(lambda v, x: v.assign(x), self._carried, carried)
+
+    def iteration_seeds(self):
+        """Returns the seeds to collect and to learn with, of the current iteration."""
+        seed = random.fold_in(self._base_seed, self.iterations.read_value())
+        return tf.unstack(random.split(seed, 2))
+
+    def reset_seed(self):
+        """Returns the seed of a host environment that begins, or begins again."""
+        key = [self.seed, int(self.iterations.read_value())]
+        return int(np.random.SeedSequence(key).generate_state(1)[0])
 
     def compile(self, optimizer, *, jit_compile="auto", run_eagerly=False):
         """Configures training.
@@ -305,7 +347,8 @@ class Agent(keras.Model):
         for name in ("episode_return", "episode_length"):
             total = sums.pop(name)
             logs[name] = total / episodes if episodes else float("nan")
-        logs.update({name: sums[name] / iterations for name in self.metric_names})
+        for name in self.metric_names:
+            logs[name] = sums[name] / iterations if iterations else float("nan")
         logs.update({name: sums[name] for name in sums if name.endswith("_seconds")})
         logs["learning_rate"] = float(
             tf.convert_to_tensor(self.optimizer.learning_rate)
@@ -347,6 +390,23 @@ class Agent(keras.Model):
             "returns": returns,
             "lengths": lengths,
         }
+
+    def export(self, filepath, format="tf_saved_model", verbose=None):
+        """Exports the policy for serving, with the signatures of `endpoints`.
+
+        The batch size is free. Normalisation is included. An earlier export at
+        `filepath` is replaced only once the new one is complete.
+
+        Args:
+          filepath: a directory for "tf_saved_model", a file for "litert".
+          format: "tf_saved_model" or "litert", which holds "serving_default" only.
+          verbose: whether Keras prints the signatures.
+
+        Raises:
+          ValueError: if `format` is not one of those, or if there is something else at
+            `filepath`.
+        """
+        export_policy(self, filepath, format=format, verbose=verbose)
 
     def act(self, observation, seed, *, greedy=False):
         """Returns actions for a batch of observations, drawn or greedy.

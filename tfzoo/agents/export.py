@@ -1,5 +1,6 @@
 """Exporting a policy as a SavedModel that TensorFlow alone can serve, or as LiteRT."""
 
+import functools
 import pathlib
 import tempfile
 
@@ -7,12 +8,11 @@ import gymnasium as gym
 import keras
 import tensorflow as tf
 
-from tfzoo import random
 from tfzoo.training.atomic_files import replacing
 
 
 def export_policy(agent, filepath, *, format="tf_saved_model", verbose=None):
-    """Exports an on-policy agent; see `OnPolicyAgent.export`.
+    """Exports the `endpoints` of an agent; see `Agent.export`.
 
     An earlier export at `filepath` is replaced only once the new one is complete;
     anything else is left alone.
@@ -48,37 +48,25 @@ def _check_replaceable(filepath, format):
 
 
 def _write_saved_model(agent, filepath, verbose):
-    def describe(observation):
-        if isinstance(agent.observation_space, gym.spaces.Discrete):
-            _check_range(observation, agent.observation_space)
-        outputs, values = agent.network(agent.preprocess(observation))
-        described = {"value": values[:, 0]}
-        if agent.policy.name == "diagonal_gaussian":
-            mean, log_stddev = agent.policy.mean_and_log_stddev(outputs)
-            described["action_mean"] = mean
-            described["action_stddev"] = tf.exp(log_stddev)
-        else:
-            described["action_probabilities"] = agent.policy.probabilities(outputs)
-        return outputs, described
-
-    def greedy(observation):
-        outputs, described = describe(observation)
-        return {"action": agent.policy.mode(outputs), **described}
-
-    def sample(observation, seed):
-        outputs, described = describe(observation)
-        shape = agent.policy.noise_shape(tf.shape(outputs)[:1])
-        action = agent.policy.sample(outputs, random.uniform(shape, seed))
-        return {"action": action, **described}
-
     archive = keras.export.ExportArchive()
     archive.track(agent.network)
     if agent.observation_normalization is not None:
         archive.track(agent.observation_normalization)
-    archive.add_endpoint("serving_default", greedy, [agent.observation_spec])
-    seed_spec = tf.TensorSpec([2], tf.int32, name="seed")
-    archive.add_endpoint("sample", sample, [agent.observation_spec, seed_spec])
+    for name, (function, specs) in agent.endpoints().items():
+        archive.add_endpoint(name, _with_checks(agent, function), specs)
     archive.write_out(filepath, verbose=bool(verbose))
+
+
+def _with_checks(agent, function):
+    if not isinstance(agent.observation_space, gym.spaces.Discrete):
+        return function
+
+    @functools.wraps(function)
+    def checked(observation, *arguments):
+        _check_range(observation, agent.observation_space)
+        return function(observation, *arguments)
+
+    return checked
 
 
 def _check_range(observation, space):

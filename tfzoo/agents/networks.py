@@ -1,13 +1,14 @@
-"""The actor-critic networks of the policy-gradient agents.
+"""The networks that agents have where they are not given one.
 
-Any `keras.Model` that maps a batch of observations, [B, ...], to the pair
-(policy outputs [B, K], values [B, 1]) can take their place.
+Any `keras.Model` from a batch of features, [B, ...], to the same outputs can take their
+place: the pair (policy outputs [B, K], values [B, 1]) for `actor_critic`, action values
+[B, A] or [B, A, K] for `q_network`.
 """
 
 import keras
 import numpy as np
 
-from tfzoo.layers.diagonal_gaussian_head import DiagonalGaussianHead
+from tfzoo.layers import DiagonalGaussianHead, NoisyDense
 
 
 class _Initializers:
@@ -16,9 +17,13 @@ class _Initializers:
     def __init__(self, seed):
         self.seeds = np.random.SeedSequence(seed)
 
-    def __call__(self, gain):
+    def seed(self):
+        """Returns a new seed."""
         (child,) = self.seeds.spawn(1)
-        return keras.initializers.Orthogonal(gain, seed=int(child.generate_state(1)[0]))
+        return int(child.generate_state(1)[0])
+
+    def __call__(self, gain):
+        return keras.initializers.Orthogonal(gain, seed=self.seed())
 
 
 def _mlp(features, hidden_units, activation, orthogonal):
@@ -47,6 +52,20 @@ def _atari_cnn(features, hidden_units, activation, orthogonal):
 _SMALLEST_IMAGE = 36
 
 _TORSOS = {"mlp": _mlp, "atari_cnn": _atari_cnn}
+
+
+def _torso_for(torso, feature_shape):
+    """Returns the name of the torso, and whether it is a CNN."""
+    torso = torso or ("atari_cnn" if len(feature_shape) == 3 else "mlp")
+    if torso not in _TORSOS:
+        raise ValueError(f"torso must be one of {sorted(_TORSOS)}, got {torso!r}")
+    is_cnn = torso == "atari_cnn"
+    if is_cnn and (len(feature_shape) != 3 or min(feature_shape[:2]) < _SMALLEST_IMAGE):
+        raise ValueError(
+            f"torso=atari_cnn needs images of {_SMALLEST_IMAGE} pixels a side or more, "
+            f"got observations of shape {tuple(feature_shape)}; torso=mlp takes any"
+        )
+    return torso, is_cnn
 
 
 def actor_critic(
@@ -80,15 +99,7 @@ def actor_critic(
     Raises:
       ValueError: if `torso` is not one of those named, or the images are too small.
     """
-    torso = torso or ("atari_cnn" if len(feature_shape) == 3 else "mlp")
-    if torso not in _TORSOS:
-        raise ValueError(f"torso must be one of {sorted(_TORSOS)}, got {torso!r}")
-    is_cnn = torso == "atari_cnn"
-    if is_cnn and (len(feature_shape) != 3 or min(feature_shape[:2]) < _SMALLEST_IMAGE):
-        raise ValueError(
-            f"torso=atari_cnn needs images of {_SMALLEST_IMAGE} pixels a side or more, "
-            f"got observations of shape {tuple(feature_shape)}; torso=mlp takes any"
-        )
+    torso, is_cnn = _torso_for(torso, feature_shape)
     hidden_units = (
         ((512,) if is_cnn else (64, 64)) if hidden_units is None else hidden_units
     )
@@ -125,3 +136,73 @@ def actor_critic(
     return keras.Model(
         observation, (policy_head(actor), value_head(critic)), name="actor_critic"
     )
+
+
+def q_network(
+    feature_shape,
+    num_actions,
+    *,
+    num_atoms=None,
+    dueling=False,
+    noisy=False,
+    torso=None,
+    hidden_units=None,
+    activation="relu",
+    seed=0,
+):
+    """Builds the network of a value-based agent.
+
+    Args:
+      feature_shape: the shape of one observation, without the batch dimension.
+      num_actions: A.
+      num_atoms: K, the outputs of each action's value distribution; None for a value.
+      dueling: whether the last hidden layer is there twice, for the value of the
+        state and for the advantages of the actions, Q = V + D - mean D (Wang et al.
+        2015, arXiv:1511.06581, eq. 9).
+      noisy: whether the last hidden layer and the output layer are noisy; their noise
+        counts where the network is called with `training=True`.
+      torso: "mlp" or "atari_cnn"; by default the latter for image-shaped observations.
+      hidden_units: widths of the dense layers, at least one; (64, 64) for an MLP,
+        (512,) for a CNN.
+      activation: of all layers but the last.
+      seed: an integer; the same seed gives the same weights.
+
+    Returns:
+      A `keras.Model` from float32 [B, *feature_shape] to float32 [B, A], or [B, A, K].
+
+    Raises:
+      ValueError: if `torso` is not one of those named, or the images are too small.
+    """
+    torso, is_cnn = _torso_for(torso, feature_shape)
+    if hidden_units is None:
+        hidden_units = (512,) if is_cnn else (64, 64)
+    if not hidden_units:
+        raise ValueError("hidden_units must have at least one width")
+    orthogonal = _Initializers(seed)
+    observation = keras.Input(feature_shape, name="observation")
+    features = _TORSOS[torso](observation, hidden_units[:-1], activation, orthogonal)
+
+    def dense(units, name, activation=None, dtype=None):
+        if noisy:
+            return NoisyDense(
+                units, activation, seed=orthogonal.seed(), name=name, dtype=dtype
+            )
+        return keras.layers.Dense(
+            units,
+            activation,
+            kernel_initializer=orthogonal(2**0.5 if activation else 1.0),
+            name=name,
+            dtype=dtype,
+        )
+
+    def stream(name, outputs):
+        hidden = dense(hidden_units[-1], f"{name}_hidden", activation)(features)
+        out = dense(outputs * (num_atoms or 1), name, dtype="float32")(hidden)
+        shape = (outputs,) if num_atoms is None else (outputs, num_atoms)
+        return keras.layers.Reshape(shape, name=f"{name}_by_action")(out)
+
+    if not dueling:
+        return keras.Model(observation, stream("values", num_actions), name="q_network")
+    value, advantage = stream("value", 1), stream("advantage", num_actions)
+    mean = keras.ops.mean(advantage, axis=1, keepdims=True)
+    return keras.Model(observation, value + advantage - mean, name="q_network")

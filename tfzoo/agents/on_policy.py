@@ -17,6 +17,7 @@ from tfzoo.agents.trajectory import (
     EPISODE_SUMS,
     HostCollector,
     Trajectory,
+    collect_in_graph,
     transform_rewards,
 )
 from tfzoo.agents.worker_policy import worker_policy
@@ -232,129 +233,49 @@ class OnPolicyAgent(Agent):
         if self.reward_normalization is not None:
             self.discounted_return = tf.Variable(tf.zeros([num_envs]), trainable=False)
         if isinstance(environment, InGraphEnvironment):
-            state, observation = environment.reset(random.fold_in(self._base_seed, -1))
-            # With the undiscounted return and the length so far, for the logs.
-            self._carried = tf.nest.map_structure(
-                lambda tensor: tf.Variable(tensor, trainable=False),
-                (
-                    state,
-                    observation,
-                    tf.zeros([num_envs]),
-                    tf.zeros([num_envs], tf.int32),
-                ),
-            )
-
-    def read_carried(self):
-        """Returns what `collect` carries from one iteration to the next."""
-        return tf.nest.map_structure(lambda v: v.read_value(), self._carried)
-
-    def assign_carried(self, carried):
-        """Keeps what `collect` returned to be carried on."""
-        tf.nest.map_structure(lambda v, x: v.assign(x), self._carried, carried)
+            self.build_carried(environment)
 
     def collect(self, environment, carried, seed):
         """Acts in an in-graph environment for `num_steps` steps.
 
         Args:
           environment: of N copies.
-          carried: the state and observation of the environment, and the returns and
-            lengths so far of the episodes under way, [N]; as it was last returned.
+          carried: as `collect_in_graph` last returned it.
           seed: int32 [2].
 
         Returns:
           (a `Trajectory` of tensors, what to carry on, a dict of sums over the
           episodes that ended)
         """
-        state, observation, returns, lengths = carried
         noise_seed, step_seed = tf.unstack(random.split(seed, 2))
         if self.whole_episodes:
             state, observation = environment.reset(random.fold_in(seed, -1))
-            returns, lengths = tf.zeros_like(returns), tf.zeros_like(lengths)
-        # All noise of the policy is drawn at once: one large call costs less.
-        num_steps, num_envs = self.num_steps, environment.num_envs
-        noise = random.uniform(
-            [num_steps, *self.policy.noise_shape([num_envs])], noise_seed
-        )
-
-        def step(t, playing, state, observation, returns, lengths, sums, arrays):
-            action = self.policy.sample(
-                self.policy_outputs(observation), tf.gather(noise, t)
-            )
-            state, now = environment.step(state, action, step_seed + tf.stack([0, t]))
-            done = now.terminated | now.truncated
-            ended = done & playing
-            returns, lengths = returns + now.reward, lengths + 1
-            sums = (
-                sums[0] + tf.reduce_sum(tf.cast(ended, tf.float32)),
-                sums[1] + tf.reduce_sum(tf.where(ended, returns, 0.0)),
-                sums[2] + tf.reduce_sum(tf.where(ended, lengths, 0)),
-            )
-            arrays = Trajectory(
-                *(
-                    array.write(t, value)
-                    for array, value in zip(
-                        arrays,
-                        (
-                            observation,
-                            action,
-                            now.reward,
-                            now.terminated,
-                            now.truncated,
-                            now.final_observation,
-                        ),
-                        strict=True,
-                    )
-                )
-            )
-            returns, lengths = tf.where(done, 0.0, returns), tf.where(done, 0, lengths)
-            if self.whole_episodes:
-                playing &= ~done
-            return (
-                t + 1,
-                playing,
-                state,
-                now.observation,
-                returns,
-                lengths,
-                sums,
-                arrays,
-            )
-
-        action_spec = tf.TensorSpec(
-            [num_envs, *self.action_space.shape],
-            tf.float32 if isinstance(self.action_space, gym.spaces.Box) else tf.int32,
-        )
-        flags = tf.TensorSpec([num_envs], tf.bool)
-        specs = Trajectory(
-            observation,
-            action_spec,
-            tf.TensorSpec([num_envs], tf.float32),
-            flags,
-            flags,
-            observation,
-        )
-        arrays = Trajectory(
-            *(tf.TensorArray(s.dtype, num_steps, element_shape=s.shape) for s in specs)
-        )
-        _, _, state, observation, returns, lengths, sums, arrays = tf.while_loop(
-            lambda t, playing, *_: (t < num_steps) & tf.reduce_any(playing),
-            step,
-            (
-                0,
-                tf.ones([num_envs], tf.bool),
+            _, _, memory, returns, lengths = carried
+            carried = (
                 state,
                 observation,
-                returns,
-                lengths,
-                (0.0, 0.0, 0),
-                arrays,
-            ),
-            maximum_iterations=num_steps,
+                memory,
+                tf.zeros_like(returns),
+                tf.zeros_like(lengths),
+            )
+        # All noise of the policy is drawn at once: one large call costs less.
+        noise = random.uniform(
+            [self.num_steps, *self.policy.noise_shape([environment.num_envs])],
+            noise_seed,
         )
-        trajectory = Trajectory(*(array.stack() for array in arrays))
-        sums = (sums[0], sums[1], tf.cast(sums[2], tf.float32))
-        carried = (state, observation, returns, lengths)
-        return trajectory, carried, dict(zip(EPISODE_SUMS, sums, strict=True))
+
+        def act(t, observation, memory):
+            outputs = self.policy_outputs(observation)
+            return self.policy.sample(outputs, tf.gather(noise, t)), memory
+
+        return collect_in_graph(
+            environment,
+            act,
+            carried,
+            self.num_steps,
+            step_seed,
+            whole_episodes=self.whole_episodes,
+        )
 
     # Learning.
 
@@ -543,11 +464,6 @@ class OnPolicyAgent(Agent):
             )
         return self._make_host_train_function(environment)
 
-    def iteration_seeds(self):
-        """Returns the seeds to collect and to learn with, of the current iteration."""
-        seed = random.fold_in(self._base_seed, self.iterations.read_value())
-        return tf.unstack(random.split(seed, 2))
-
     def finish_iteration(self, trajectory):
         """Counts, and lets the statistics of observations follow."""
         if self.observation_normalization is not None:
@@ -586,11 +502,6 @@ class OnPolicyAgent(Agent):
         metrics = self.learn(transform_rewards(environment, trajectory), seed)
         self.finish_iteration(trajectory)
         return metrics
-
-    def _reset_seed(self):
-        """The seed of a host environment that begins, in this process or again."""
-        key = [self.seed, int(self.iterations.read_value())]
-        return int(np.random.SeedSequence(key).generate_state(1)[0])
 
     def _make_host_train_function(self, environment):
         collect = self._make_host_collect_function(environment)
@@ -662,34 +573,55 @@ class OnPolicyAgent(Agent):
 
             return collect
 
-        def act(observation, t):
-            return self.act(observation, random.fold_in(self.iteration_seeds()[0], t))
+        def act(observation, memory, t):
+            seed = random.fold_in(self.iteration_seeds()[0], t)
+            return self.act(observation, seed), memory
 
         act = self.compile_function(act)
-        collector = HostCollector(environment, self.num_steps, self.whole_episodes)
+        collector = HostCollector(
+            environment, self.num_steps, whole_episodes=self.whole_episodes
+        )
 
         def collect():
             is_first()
-            return collector.collect(act, self._reset_seed())
+            return collector.collect(act, self.reset_seed())
 
         return collect
 
     # Serving.
 
-    def export(self, filepath, format="tf_saved_model", verbose=None):
-        """Exports the policy for serving.
+    def endpoints(self):
+        """Returns what `export` serves.
 
-        The signature "serving_default" takes `observation` [B, ...] and returns
-        `action`, the greedy one, `value`, and `action_probabilities` (discrete) or
-        `action_mean` and `action_stddev` (continuous). The signature "sample" also
-        takes `seed`, int32 [2], and draws the action. Normalisation is included; the
-        batch size is free.
-
-        Args:
-          filepath: a directory for "tf_saved_model", a file for "litert".
-          format: "tf_saved_model" or "litert", which holds the first signature only.
-          verbose: whether Keras prints the signatures.
+        "serving_default" takes `observation` [B, ...] and returns `action`, the greedy
+        one, `value`, and `action_probabilities` (discrete) or `action_mean` and
+        `action_stddev` (continuous). "sample" also takes `seed`, int32 [2], and draws
+        the action.
         """
-        from tfzoo.agents.export import export_policy
 
-        export_policy(self, filepath, format=format, verbose=verbose)
+        def describe(observation):
+            outputs, values = self.network(self.preprocess(observation))
+            described = {"value": values[:, 0]}
+            if self.policy.name == "diagonal_gaussian":
+                mean, log_stddev = self.policy.mean_and_log_stddev(outputs)
+                described["action_mean"] = mean
+                described["action_stddev"] = tf.exp(log_stddev)
+            else:
+                described["action_probabilities"] = self.policy.probabilities(outputs)
+            return outputs, described
+
+        def greedy(observation):
+            outputs, described = describe(observation)
+            return {"action": self.policy.mode(outputs), **described}
+
+        def sample(observation, seed):
+            outputs, described = describe(observation)
+            shape = self.policy.noise_shape(tf.shape(outputs)[:1])
+            action = self.policy.sample(outputs, random.uniform(shape, seed))
+            return {"action": action, **described}
+
+        seed_spec = tf.TensorSpec([2], tf.int32, name="seed")
+        return {
+            "serving_default": (greedy, [self.observation_spec]),
+            "sample": (sample, [self.observation_spec, seed_spec]),
+        }

@@ -60,16 +60,33 @@ def pack_policy_targets(actions, advantages, old_log_probs=None, old_outputs=Non
         "old_outputs": old_outputs,
     }
     given = {name: x for name, x in named.items() if x is not None}
-    in_graph = any(tf.is_tensor(x) for x in given.values())
-    columns = [_columns(name, x, in_graph) for name, x in given.items()]
-    for name, x in zip(given, columns, strict=True):
-        if name in ("advantages", "old_log_probs") and x.shape[1] != 1:
+    return pack_columns(given, single=("advantages", "old_log_probs"))
+
+
+def pack_columns(named, single=()):
+    """Packs arguments side by side into one float32 matrix.
+
+    Args:
+      named: a dict of arrays or tensors, [B] or [B, columns].
+      single: the names of those that must be one column.
+
+    Returns:
+      float32 [B, columns]: a tensor if any argument is a tensor, else an array.
+
+    Raises:
+      ValueError: if a shape is wrong, or an index is too large for float32.
+    """
+    in_graph = any(tf.is_tensor(x) for x in named.values())
+    columns = [_columns(name, x, in_graph) for name, x in named.items()]
+    first = next(iter(named))
+    for name, x in zip(named, columns, strict=True):
+        if name in single and x.shape[1] != 1:
             raise ValueError(
                 f"{name} must have shape [B] or [B, 1], got {list(x.shape)}"
             )
         if not tf.TensorShape(x.shape[:1]).is_compatible_with(columns[0].shape[:1]):
             raise ValueError(
-                f"{name} must have the batch size of actions, {columns[0].shape[0]}, "
+                f"{name} must have the batch size of {first}, {columns[0].shape[0]}, "
                 f"got {x.shape[0]}"
             )
     return tf.concat(columns, 1) if in_graph else np.concatenate(columns, 1)

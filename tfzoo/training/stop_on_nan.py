@@ -46,8 +46,12 @@ class StopOnNaN(keras.callbacks.Callback):
 
     def culprit(self, logs):
         """Returns what is not finite, in words, or None."""
+        may_be_nan = _MAY_BE_NAN
+        if logs.get("gradient_steps") == 0:
+            # Nothing was learned yet, from which there could be a metric.
+            may_be_nan += self.model.metric_names
         for name, value in logs.items():
-            if name not in _MAY_BE_NAN and not math.isfinite(value):
+            if name not in may_be_nan and not math.isfinite(value):
                 return f"{name} became {value}"
         for weight in self.model.weights:
             if not np.isfinite(keras.ops.convert_to_numpy(weight)).all():
