@@ -8,13 +8,15 @@ from absl import flags
 
 from tfzoo.agents import A2C
 from tfzoo.training import run_experiment
-from tfzoo.training.policy_gradient_experiment import (
-    agent_options,
-    define_policy_gradient_flags,
+from tfzoo.training.agent_experiment import (
     distribution_scope,
     make_environment,
     optimizer_options,
     train_and_finish,
+)
+from tfzoo.training.policy_gradient_experiment import (
+    agent_options,
+    define_policy_gradient_flags,
 )
 
 FLAGS = flags.FLAGS

@@ -8,14 +8,16 @@ from absl import flags
 
 from tfzoo.agents import PPO
 from tfzoo.training import UserError, run_experiment
-from tfzoo.training.policy_gradient_experiment import (
-    agent_options,
+from tfzoo.training.agent_experiment import (
     define_at_least_zero,
-    define_policy_gradient_flags,
     distribution_scope,
     make_environment,
     optimizer_options,
     train_and_finish,
+)
+from tfzoo.training.policy_gradient_experiment import (
+    agent_options,
+    define_policy_gradient_flags,
 )
 
 FLAGS = flags.FLAGS

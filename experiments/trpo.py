@@ -10,13 +10,15 @@ from tfzoo.agents import TRPO, TrustRegionSchedule
 from tfzoo.agents.trust_region_schedule import KINDS
 from tfzoo.optimizers import NaturalGradient
 from tfzoo.training import UserError, run_experiment
-from tfzoo.training.policy_gradient_experiment import (
-    agent_options,
+from tfzoo.training.agent_experiment import (
     define_at_least_zero,
-    define_policy_gradient_flags,
     make_environment,
     optimizer_options,
     train_and_finish,
+)
+from tfzoo.training.policy_gradient_experiment import (
+    agent_options,
+    define_policy_gradient_flags,
 )
 
 FLAGS = flags.FLAGS

@@ -2,6 +2,7 @@
 
 import math
 import time
+from functools import partial
 
 import gymnasium as gym
 import keras
@@ -10,6 +11,7 @@ import tensorflow as tf
 
 from tfzoo import random
 from tfzoo.agents.export import export_policy
+from tfzoo.agents.trajectory import forget
 from tfzoo.environments import InGraphEnvironment, UnsupportedSpaceError
 from tfzoo.environments.errors import check_positive_integer
 from tfzoo.layers import RunningNormalization
@@ -418,6 +420,24 @@ class Agent(keras.Model):
         """
         raise NotImplementedError
 
+    def initial_memory(self, num_envs):
+        """Returns what is remembered when an episode begins, zeros [N, ...], nested.
+
+        Most agents remember nothing, and this is ().
+        """
+        del num_envs
+        return ()
+
+    def act_from_memory(self, observation, memory, seed, *, greedy=False):
+        """Returns (actions, the memory after them); see `act`.
+
+        Args:
+          observation: [B, ...].
+          memory: as `initial_memory` or the last call returned it.
+          seed, greedy: see `act`.
+        """
+        return self.act(observation, seed, greedy=greedy), memory
+
     def _evaluate_in_graph(self, environment, episodes, seed, greedy):
         # Whatever of the environment can make another function.
         key = (
@@ -432,16 +452,19 @@ class Agent(keras.Model):
             copies = environment.with_num_envs(episodes)
 
             def play(seed):
-                def step(t, alive, state, observation, returns, lengths):
+                def step(t, alive, state, observation, memory, returns, lengths):
                     action_seed, step_seed = tf.unstack(
                         random.split(random.fold_in(seed, t), 2)
                     )
-                    action = self.act(observation, action_seed, greedy=greedy)
+                    action, memory = self.act_from_memory(
+                        observation, memory, action_seed, greedy=greedy
+                    )
                     state, now = copies.step(state, action, step_seed)
                     returns += tf.where(alive, now.reward, 0.0)
                     lengths += tf.cast(alive, tf.int32)
                     alive &= ~(now.terminated | now.truncated)
-                    return t + 1, alive, state, now.observation, returns, lengths
+                    observation = now.observation
+                    return t + 1, alive, state, observation, memory, returns, lengths
 
                 state, observation = copies.reset(random.fold_in(seed, -2))
                 *_, returns, lengths = tf.while_loop(
@@ -452,6 +475,7 @@ class Agent(keras.Model):
                         tf.ones([episodes], tf.bool),
                         state,
                         observation,
+                        self.initial_memory(episodes),
                         tf.zeros([episodes]),
                         tf.zeros([episodes], tf.int32),
                     ),
@@ -466,8 +490,8 @@ class Agent(keras.Model):
         key = ("act", greedy)
         if key not in self._functions:
             self._functions[key] = self.compile_function(
-                lambda observation, seed, t: self.act(
-                    observation, random.fold_in(seed, t), greedy=greedy
+                lambda observation, memory, seed, t: self.act_from_memory(
+                    observation, memory, random.fold_in(seed, t), greedy=greedy
                 )
             )
         seed_tensor = random.make_seed(seed)
@@ -477,13 +501,18 @@ class Agent(keras.Model):
             # Copy i plays the episodes i, i + num_envs, i + 2 num_envs, ...
             current = np.arange(num_envs)
             observation, t = copies.reset(seed), 0
+            memory = self.initial_memory(num_envs)
             while (playing := current < episodes).any():
-                action = self._functions[key](observation, seed_tensor, np.int32(t))
+                action, memory = self._functions[key](
+                    observation, memory, seed_tensor, np.int32(t)
+                )
                 step = copies.step(np.asarray(action))
                 observation, t = step.observation, t + 1
                 returns[current[playing]] += step.reward[playing]
                 lengths[current[playing]] += 1
-                current += np.where(step.terminated | step.truncated, num_envs, 0)
+                done = step.terminated | step.truncated
+                current += np.where(done, num_envs, 0)
+                memory = tf.nest.map_structure(partial(forget, done=done), memory)
         return returns, lengths
 
 

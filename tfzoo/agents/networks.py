@@ -206,3 +206,77 @@ def q_network(
     value, advantage = stream("value", 1), stream("advantage", num_actions)
     mean = keras.ops.mean(advantage, axis=1, keepdims=True)
     return keras.Model(observation, value + advantage - mean, name="q_network")
+
+
+def deterministic_actor(
+    feature_shape,
+    num_outputs,
+    *,
+    hidden_units=(256, 256),
+    activation="relu",
+    output_activation="tanh",
+    seed=0,
+):
+    """Builds the network of a policy over real numbers.
+
+    Args:
+      feature_shape: the shape of one observation, without the batch dimension.
+      num_outputs: D, the numbers of an action, or 2 D for a mean and a deviation.
+      hidden_units: widths of the dense layers.
+      activation: of all layers but the last.
+      output_activation: of the last; tanh keeps actions in [-1, 1].
+      seed: an integer; the same seed gives the same weights.
+
+    Returns:
+      A `keras.Model` from float32 [B, *feature_shape] to float32 [B, D].
+    """
+    orthogonal = _Initializers(seed)
+    observation = keras.Input(feature_shape, name="observation")
+    features = _mlp(observation, hidden_units, activation, orthogonal)
+    action = keras.layers.Dense(
+        num_outputs,
+        output_activation,
+        # Small, so that no action starts where tanh is flat (arXiv:1509.02971).
+        kernel_initializer=orthogonal(0.01),
+        dtype="float32",
+        name="action",
+    )(features)
+    return keras.Model(observation, action, name="actor")
+
+
+def action_critic(
+    feature_shape,
+    num_dimensions,
+    *,
+    num_critics=1,
+    hidden_units=(256, 256),
+    activation="relu",
+    seed=0,
+):
+    """Builds the networks of critics of observations and actions.
+
+    Args:
+      feature_shape: the shape of one observation, without the batch dimension.
+      num_dimensions: D, the numbers of an action.
+      num_critics: C, how many independent critics there are.
+      hidden_units: widths of the dense layers of each.
+      activation: of all layers but the last.
+      seed: an integer; the same seed gives the same weights.
+
+    Returns:
+      A `keras.Model` from [features [B, *feature_shape], actions [B, D]] to values
+      float32 [B, C].
+    """
+    orthogonal = _Initializers([seed, 1])
+    observation = keras.Input(feature_shape, name="observation")
+    action = keras.Input((num_dimensions,), name="action")
+    inputs = keras.layers.Concatenate()([keras.layers.Flatten()(observation), action])
+    values = [
+        keras.layers.Dense(1, kernel_initializer=orthogonal(1.0), dtype="float32")(
+            _mlp(inputs, hidden_units, activation, orthogonal)
+        )
+        for _ in range(num_critics)
+    ]
+    if num_critics > 1:
+        values = [keras.layers.Concatenate(dtype="float32")(values)]
+    return keras.Model([observation, action], values[0], name="critic")

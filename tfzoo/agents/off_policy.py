@@ -102,11 +102,6 @@ class OffPolicyAgent(Agent):
 
     # What an algorithm gives.
 
-    def initial_memory(self, num_envs):
-        """Returns what is remembered when an episode begins, zeros [N, ...], nested."""
-        del num_envs
-        return ()
-
     def explore(self, observation, memory, seed):
         """Returns (actions that explore [N, ...], the memory after them).
 

@@ -1,33 +1,18 @@
-"""What the policy-gradient experiments share: their flags, and how a run ends.
+"""What the policy-gradient experiments share: their flags."""
 
-An experiment is: define the flags; make environment, agent and optimizer from them;
-`train_and_finish`.
-"""
-
-import contextlib
-import json
-import math
-
-import keras
-import tensorflow as tf
 from absl import flags
 
-from tfzoo.environments import make, record_episode
-from tfzoo.training.atomic_files import replacing
-from tfzoo.training.figures import learning_curve
-from tfzoo.training.flags import (
-    define_training_flags,
-    environment_options,
-    open_run_directory,
+from tfzoo.training.agent_experiment import (
+    define_agent_flags,
+    define_at_least_zero,
+    define_fraction,
+    network_options,
 )
-from tfzoo.training.resumable_run import train
-from tfzoo.training.video import write_video
 
 # The flags below belong to the module that calls `define_policy_gradient_flags`.
 flags.disclaim_key_flags()
 
 FLAGS = flags.FLAGS
-_ACTIVATIONS = ("elu", "gelu", "leaky_relu", "relu", "silu", "tanh")
 
 
 def define_policy_gradient_flags(
@@ -50,15 +35,16 @@ def define_policy_gradient_flags(
       max_gradient_norm: see --max_gradient_norm.
       value_coefficient: see --value_coefficient; None defines no such flag.
       steps_help: what --helpshort says about --steps.
-      **training_defaults: see `define_training_flags`.
+      **training_defaults: see `define_agent_flags`.
     """
-    define_training_flags(steps_help=steps_help, **training_defaults)
+    define_agent_flags(
+        max_gradient_norm=max_gradient_norm, steps_help=steps_help, **training_defaults
+    )
     flags.DEFINE_integer(
         "num_steps", num_steps, "Steps of each copy in an iteration.", lower_bound=1
     )
-    _define_fraction("discount", 0.99, "Discount of rewards, gamma.")
     if gae_lambda is not None:
-        _define_fraction(
+        define_fraction(
             "gae_lambda",
             gae_lambda,
             "Lambda of generalised advantage estimation; 1 gives whole returns.",
@@ -68,11 +54,6 @@ def define_policy_gradient_flags(
         define_at_least_zero(
             "value_coefficient", value_coefficient, "Weight of the value loss."
         )
-    define_at_least_zero(
-        "max_gradient_norm",
-        max_gradient_norm,
-        "The gradient of all weights is scaled down to this norm; 0 leaves it.",
-    )
     if anneal is not None:
         flags.DEFINE_boolean(
             "anneal",
@@ -80,28 +61,6 @@ def define_policy_gradient_flags(
             "Let the learning rate fall to 0 linearly over --steps; more --steps on "
             "resume raise it again.",
         )
-    flags.DEFINE_list(
-        "hidden_units",
-        None,
-        "Widths of the dense layers, as 64,64; the default depends on --torso.",
-    )
-    flags.register_validator(
-        "hidden_units",
-        lambda widths: all(w.isdecimal() and int(w) > 0 for w in widths or ()),
-        message="must be positive integers, as 64,64",
-    )
-    flags.DEFINE_enum(
-        "activation",
-        None,
-        _ACTIVATIONS,
-        "Activation of the layers; the default depends on --torso.",
-    )
-    flags.DEFINE_enum(
-        "torso",
-        None,
-        ["mlp", "atari_cnn"],
-        "Network; by default a CNN for images and an MLP for others.",
-    )
     flags.DEFINE_boolean(
         "shared_torso",
         None,
@@ -119,62 +78,9 @@ def define_policy_gradient_flags(
         message="must be between -20 and 20",
     )
     flags.DEFINE_boolean(
-        "normalize_observations",
-        False,
-        "Shift and scale observations by their running statistics.",
-    )
-    flags.DEFINE_boolean(
         "normalize_rewards",
         False,
         "Divide rewards by the running deviation of the discounted return.",
-    )
-    flags.DEFINE_float("reward_scale", 1.0, "Agents learn from rewards times this.")
-    flags.register_validator(
-        "reward_scale",
-        lambda scale: 0 < scale < math.inf,
-        message="must be a positive number",
-    )
-    flags.DEFINE_integer(
-        "evaluation_episodes", 100, "Episodes to evaluate the end of training on.", 1
-    )
-    flags.DEFINE_boolean("animation", True, "Leave an animation of an episode.")
-
-
-def _define_fraction(name, default, help):
-    flags.DEFINE_float(name, default, help)
-    flags.register_validator(
-        name, lambda value: 0 <= value <= 1, message="must be between 0 and 1"
-    )
-
-
-def define_at_least_zero(name, default, help):
-    """Defines the flag of a number that is finite and not negative.
-
-    (absl's own bounds let NaN pass, and infinity.)
-
-    Args:
-      name: of the flag.
-      default: a number, or None.
-      help: what --helpshort says about it.
-    """
-    flags.DEFINE_float(name, default, help)
-    flags.register_validator(
-        name,
-        lambda value: value is None or 0 <= value < math.inf,
-        message="must be finite and not negative",
-    )
-
-
-def make_environment():
-    """Makes the environment that the flags name."""
-    scale = FLAGS.reward_scale
-    return make(
-        FLAGS.env,
-        FLAGS.num_envs,
-        vectorization=FLAGS.vectorization,
-        num_workers=FLAGS.num_workers,
-        reward_transform=None if scale == 1.0 else lambda reward: reward * scale,
-        **environment_options(),
     )
 
 
@@ -187,9 +93,7 @@ def agent_options():
         "normalize_observations": FLAGS.normalize_observations,
         "normalize_rewards": FLAGS.normalize_rewards,
         "network_options": {
-            "hidden_units": FLAGS.hidden_units and tuple(map(int, FLAGS.hidden_units)),
-            "activation": FLAGS.activation,
-            "torso": FLAGS.torso,
+            **network_options(),
             "shared": FLAGS.shared_torso,
             "initial_log_stddev": FLAGS.initial_log_stddev,
         },
@@ -199,103 +103,3 @@ def agent_options():
         if name in FLAGS:
             options[name] = FLAGS[name].value
     return options
-
-
-def optimizer_options(updates=None):
-    """Returns the arguments that all Keras optimizers share.
-
-    Args:
-      updates: the gradient steps of the whole run; needed where there is --anneal.
-    """
-    learning_rate = FLAGS.learning_rate
-    if "anneal" in FLAGS and FLAGS.anneal:
-        learning_rate = keras.optimizers.schedules.PolynomialDecay(
-            learning_rate, max(1, updates), end_learning_rate=0.0
-        )
-    return {
-        "learning_rate": learning_rate,
-        "global_clipnorm": FLAGS.max_gradient_norm or None,
-    }
-
-
-def distribution_scope():
-    """Returns the scope that --distribute asks for, to make the agent in."""
-    if FLAGS.distribute == "none":
-        return contextlib.nullcontext()
-    devices = tf.config.list_logical_devices("GPU")
-    devices = devices or tf.config.list_logical_devices("CPU")
-    if len(devices) < 2:
-        print("--distribute=mirrored: there is one device only; nothing to split")
-        return contextlib.nullcontext()
-    print(f"--distribute=mirrored: the copies are split over {len(devices)} devices")
-    return tf.distribute.MirroredStrategy([device.name for device in devices]).scope()
-
-
-def train_and_finish(agent, environment):
-    """Trains in the run directory that the flags name, then does what `finish` does.
-
-    Args:
-      agent: compiled.
-      environment: what to train it on.
-    """
-    run_directory = open_run_directory()
-    train(
-        agent,
-        environment,
-        run_directory,
-        FLAGS.steps,
-        checkpoint_every=FLAGS.checkpoint_every,
-    )
-    finish(agent, environment, run_directory)
-
-
-def finish(agent, environment, run_directory):
-    """Evaluates and exports what was trained, draws it, and says what can be done next.
-
-    Args:
-      agent: trained.
-      environment: what it was trained on.
-      run_directory: a `RunDirectory`.
-
-    Returns:
-      What `agent.evaluate` returned.
-    """
-    agent.export(run_directory.saved_model)
-    result = agent.evaluate(
-        environment, FLAGS.evaluation_episodes, seed=FLAGS.seed + 1_000_000
-    )
-    summary = {
-        "env": FLAGS.env,
-        "steps": agent.env_steps,
-        "episodes": FLAGS.evaluation_episodes,
-        "mean": result["mean"],
-        "std": result["std"],
-    }
-    with replacing(run_directory.path / "evaluation.json") as unfinished:
-        unfinished.write_text(json.dumps(summary, indent=1) + "\n", "utf8")
-    title = f"{type(agent).__name__} on {FLAGS.env}"
-    learning_curve(run_directory.metrics, run_directory.learning_curve, title=title)
-    if FLAGS.animation:
-        _animate(agent, run_directory)
-    print(
-        f"mean return {result['mean']:.1f}, standard deviation {result['std']:.1f}, "
-        f"over {FLAGS.evaluation_episodes} episodes with the greedy policy"
-    )
-    print(run_directory.next_commands(more_steps=2 * FLAGS.steps))
-    return result
-
-
-def _animate(agent, run_directory):
-    try:
-        frames, _ = record_episode(
-            FLAGS.env,
-            lambda observation: agent(tf.convert_to_tensor(observation)),
-            seed=FLAGS.seed,
-            **environment_options(),
-        )
-    except Exception as error:
-        # Renderers fail in many ways where there is no display; the run is done.
-        reason = " ".join(str(error).split()) or type(error).__name__
-        print(f"no animation: {FLAGS.env} cannot be rendered here: {reason}")
-        return
-    write_video(run_directory.animation, frames)
