@@ -59,7 +59,9 @@ _EVERY = 2_560
 _STEPS = 102_400
 
 flags.DEFINE_integer("seeds", 10, "Runs of each variant.", lower_bound=1)
-flags.DEFINE_multi_enum("variants", list(VARIANTS), list(VARIANTS), "Which to run.")
+flags.DEFINE_multi_enum(
+    "variant", list(VARIANTS), list(VARIANTS), "Which to run; may be given again."
+)
 flags.DEFINE_string("runs", "runs/dqn_ablation", "Where finished runs are kept.")
 flags.DEFINE_string("figure", None, "Where to write the figure.")
 FLAGS = flags.FLAGS
@@ -133,7 +135,7 @@ def row(variant, runs):
 def draw(results, path):
     """Draws the share of runs that have solved the game by steps."""
     figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
-    for variant, runs in results.items():
+    for runs in results.values():
         solved = sorted(s for s in map(steps_to_solve, runs) if s is not None)
         shares = [i / len(runs) for i in range(len(solved) + 1)]
         axes.step([0, *solved, _STEPS], [*shares, shares[-1]], where="post")
@@ -150,7 +152,7 @@ def main(argv):
     tf.config.threading.set_intra_op_parallelism_threads(1)
     results = {
         variant: [stored(variant, seed) for seed in range(FLAGS.seeds)]
-        for variant in FLAGS.variants
+        for variant in FLAGS.variant
     }
     print("| variant | solved | median of steps | of those that solved |")
     print("|---|---|---:|---:|")
