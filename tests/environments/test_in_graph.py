@@ -12,13 +12,16 @@ from tfzoo import random
 from tfzoo.environments import (
     IN_GRAPH_ENVIRONMENTS,
     CartPole,
+    CartPoleFlickering,
     CartPoleV0,
     State,
     make,
 )
+from tfzoo.environments.gymnasium_recipe import recipe_for
 from tfzoo.environments.in_graph import wrap_angle
 
-IDS = sorted(IN_GRAPH_ENVIRONMENTS)
+# What flickers has no equal; it has a test of its own.
+IDS = sorted(set(IN_GRAPH_ENVIRONMENTS) - {"CartPoleFlickering-v1"})
 NUM_ENVS = 2
 NUM_STEPS = 1000
 SEED = random.make_seed(7)
@@ -93,7 +96,7 @@ def assert_equal_to_gymnasium(id, *, resynchronise, atol, max_steps):
       max_steps: how far into an episode to compare.
     """
     before, actions, time_steps, _ = trajectory(id)
-    reference = gym.make(id, disable_env_checker=True)
+    reference = recipe_for(id).make()
     for copy in range(NUM_ENVS):
         for t in range(NUM_STEPS):
             state, ours = pick(before, t, copy), pick(time_steps, t, copy)
@@ -128,6 +131,7 @@ def test_each_step_equals_gymnasium(id):
 # quarter of a second, an acrobot that whirls in about half a second.
 TOGETHER = {
     "Acrobot-v1": (50, 1e-4),
+    "CartPolePositions-v1": (75, 1e-3),
     "CartPole-v0": (75, 1e-3),
     "CartPole-v1": (75, 1e-3),
     "MountainCar-v0": (200, 1e-5),
@@ -159,7 +163,7 @@ def test_the_trajectories_show_all_that_can_happen(id):
 @pytest.mark.parametrize("id", IDS)
 def test_description_equals_gymnasium(id):
     environment = make(id)
-    reference = gym.make(id)
+    reference = recipe_for(id).make()
     assert environment.id == id
     assert environment.observation_space == reference.observation_space
     assert environment.action_space == reference.action_space
@@ -168,11 +172,11 @@ def test_description_equals_gymnasium(id):
 
 @pytest.mark.parametrize("id", IDS)
 def test_first_states_are_distributed_as_gymnasium_s(id):
-    reference = gym.make(id).unwrapped
+    reference = recipe_for(id).make()
     expected = []
     for seed in range(3000):
         reference.reset(seed=seed)
-        expected.append(reference.state)
+        expected.append(reference.unwrapped.state)
     state, observation = make(id, 3000).reset(SEED)
     assert_same_distribution(state.physics.numpy(), np.array(expected))
     assert observation.shape == (3000, *reference.observation_space.shape)
@@ -374,3 +378,44 @@ def test_wrap_angle_keeps_what_is_in_range():
     np.testing.assert_array_equal(wrapped[:5], angles[:5])
     np.testing.assert_allclose(np.sin(wrapped), np.sin(angles), atol=1e-5)
     assert np.abs(wrapped).max() <= np.float32(np.pi)
+
+
+def test_flickering_hides_every_second_observation_and_nothing_else():
+    flickering, plain = CartPoleFlickering(64), CartPole(64)
+    state, observation = flickering.reset(SEED)
+    position, _ = state.physics
+    other = State(position, state.num_steps)
+    seen = [observation.numpy().any(axis=1)]
+    step, plain_step = (
+        tf.function(e.step, autograph=False, jit_compile=True)
+        for e in (flickering, plain)
+    )
+    for t in range(200):
+        action = random.integers([64], random.fold_in(SEED, t), 2)
+        seed = random.fold_in(SEED, 1000 + t)
+        state, now = step(state, action, seed)
+        other, expected = plain_step(other, action, seed)
+        shown = now.final_observation.numpy().any(axis=1)
+        np.testing.assert_array_equal(
+            now.final_observation,
+            np.where(shown[:, None], expected.final_observation, 0.0),
+        )
+        np.testing.assert_array_equal(now.terminated, expected.terminated)
+        done = (now.terminated | now.truncated).numpy()
+        np.testing.assert_array_equal(
+            now.observation[~done], now.final_observation[~done]
+        )
+        seen.append(now.observation.numpy().any(axis=1))
+    seen = np.array(seen)
+    np.testing.assert_allclose(seen.mean(), 0.5, atol=0.02)
+    # In time and between copies there is nothing to foresee.
+    np.testing.assert_allclose((seen[1:] == seen[:-1]).mean(), 0.5, atol=0.02)
+    np.testing.assert_allclose((seen[:, 1:] == seen[:, :-1]).mean(), 0.5, atol=0.02)
+
+
+def test_the_host_form_flickers_as_well():
+    environment = make("CartPoleFlickering-v1", 64, vectorization="sync")
+    shown = [environment.reset(0).any(axis=1)]
+    for _ in range(50):
+        shown.append(environment.step(np.ones(64, np.int32)).observation.any(axis=1))
+    np.testing.assert_allclose(np.mean(shown), 0.5, atol=0.03)

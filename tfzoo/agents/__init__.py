@@ -6,11 +6,13 @@ from tfzoo.agents.agent import Agent
 from tfzoo.agents.continuous_control import ContinuousControlAgent
 from tfzoo.agents.ddpg import DDPG, TD3
 from tfzoo.agents.dqn import DQN
+from tfzoo.agents.drqn import DRQN
 from tfzoo.agents.networks import (
     action_critic,
     actor_critic,
     deterministic_actor,
     q_network,
+    recurrent_q_network,
 )
 from tfzoo.agents.off_policy import OffPolicyAgent
 from tfzoo.agents.on_policy import Batch, OnPolicyAgent, policy_for
@@ -26,6 +28,7 @@ __all__ = [
     "A2C",
     "DDPG",
     "DQN",
+    "DRQN",
     "PPO",
     "REINFORCE",
     "SAC",
@@ -48,4 +51,5 @@ __all__ = [
     "generalized_advantage_estimation",
     "policy_for",
     "q_network",
+    "recurrent_q_network",
 ]

@@ -154,14 +154,7 @@ class DQN(OffPolicyAgent):
             noisy=noisy,
             **(network_options or {}),
         )
-        outputs = (self.num_actions,)
-        if self.num_atoms is not None:
-            outputs += (self.num_atoms,)
-        if self.network.output_shape[1:] != outputs:
-            raise ValueError(
-                f"the network must have outputs {('B', *outputs)}, got "
-                f"{('B', *self.network.output_shape[1:])}"
-            )
+        self.check_network(self.network)
         self.target_network = keras.models.clone_model(self.network)
         self.target_network.set_weights(self.network.get_weights())
         self.target_network.trainable = False
@@ -173,6 +166,21 @@ class DQN(OffPolicyAgent):
         return q_network(
             self.feature_shape, self.num_actions, seed=self.seed, **options
         )
+
+    def check_network(self, network):
+        """Refuses a network whose outputs are not values.
+
+        Raises:
+          ValueError: if they are not.
+        """
+        outputs = (self.num_actions,)
+        if self.num_atoms is not None:
+            outputs += (self.num_atoms,)
+        if network.output_shape[1:] != outputs:
+            raise ValueError(
+                f"the network must have outputs {('B', *outputs)}, got "
+                f"{('B', *network.output_shape[1:])}"
+            )
 
     # Acting.
 
@@ -200,15 +208,20 @@ class DQN(OffPolicyAgent):
 
     def explore(self, observation, memory, seed):
         """Returns epsilon-greedy actions [N]; see `OffPolicyAgent.explore`."""
-        noise_seed, epsilon_seed, action_seed = tf.unstack(random.split(seed, 3))
+        noise_seed, seed = tf.unstack(random.split(seed, 2))
         if self.noisy:
             self.resample_noise(self.network, noise_seed)
         outputs = self.network(self.preprocess(observation), training=self.noisy)
-        greedy = tf.argmax(self.action_values(outputs), axis=-1, output_type=tf.int32)
+        return self.epsilon_greedy(self.action_values(outputs), seed), memory
+
+    def epsilon_greedy(self, values, seed):
+        """Returns the actions of largest value [N, A], or uniform ones, by epsilon."""
+        greedy = tf.argmax(values, axis=-1, output_type=tf.int32)
+        epsilon_seed, action_seed = tf.unstack(random.split(seed, 2))
         epsilon = self.value_at_step(self.epsilon)
         explores = random.uniform(tf.shape(greedy), epsilon_seed) < epsilon
         uniform = self.uniform_action(tf.shape(greedy), action_seed)
-        return tf.where(explores, uniform, greedy), memory
+        return tf.where(explores, uniform, greedy)
 
     # Learning.
 

@@ -208,6 +208,67 @@ def q_network(
     return keras.Model(observation, value + advantage - mean, name="q_network")
 
 
+def recurrent_q_network(
+    feature_shape,
+    num_actions,
+    *,
+    dueling=False,
+    lstm_units=64,
+    hidden_units=(64,),
+    activation="relu",
+    seed=0,
+):
+    """Builds the network of a recurrent value-based agent.
+
+    Args:
+      feature_shape: the shape of one observation, without batch and time.
+      num_actions: A.
+      dueling: whether values are V + D - mean D; see `q_network`.
+      lstm_units: U.
+      hidden_units: widths of the dense layers before the LSTM.
+      activation: of these.
+      seed: an integer; the same seed gives the same weights.
+
+    Returns:
+      A `keras.Model` from (features float32 [B, L, *feature_shape], hidden [B, U], cell
+      [B, U]) to (values float32 [B, L, A], hidden, cell), the state after L steps.
+    """
+    orthogonal = _Initializers(seed)
+    features = keras.Input((None, *feature_shape), name="observation")
+    hidden, cell = (keras.Input((lstm_units,), name=n) for n in ("hidden", "cell"))
+    outputs = features
+    if len(feature_shape) > 1:
+        outputs = keras.layers.TimeDistributed(keras.layers.Flatten())(outputs)
+    for units in hidden_units:
+        outputs = keras.layers.Dense(
+            units, activation, kernel_initializer=orthogonal(2**0.5)
+        )(outputs)
+    outputs, *state = keras.layers.LSTM(
+        lstm_units,
+        return_sequences=True,
+        return_state=True,
+        # Of cuDNN's there is no form for XLA.
+        use_cudnn=False,
+        kernel_initializer=orthogonal(1.0),
+        recurrent_initializer=orthogonal(1.0),
+    )(outputs, initial_state=[hidden, cell])
+
+    def head(units, name):
+        return keras.layers.Dense(
+            units, kernel_initializer=orthogonal(1.0), dtype="float32", name=name
+        )(outputs)
+
+    if dueling:
+        advantage = head(num_actions, "advantage")
+        mean = keras.ops.mean(advantage, axis=-1, keepdims=True)
+        values = head(1, "value") + advantage - mean
+    else:
+        values = head(num_actions, "values")
+    return keras.Model(
+        [features, hidden, cell], [values, *state], name="recurrent_q_network"
+    )
+
+
 def deterministic_actor(
     feature_shape,
     num_outputs,

@@ -1,7 +1,12 @@
 """Worlds: in-graph environments and the bridge to Gymnasium."""
 
 from tfzoo.environments.acrobot import Acrobot
-from tfzoo.environments.cartpole import CartPole, CartPoleV0
+from tfzoo.environments.cartpole import (
+    CartPole,
+    CartPoleFlickering,
+    CartPolePositions,
+    CartPoleV0,
+)
 from tfzoo.environments.environment import Environment, TimeStep
 from tfzoo.environments.errors import (
     MissingPackageError,
@@ -21,6 +26,8 @@ __all__ = [
     "IN_GRAPH_ENVIRONMENTS",
     "Acrobot",
     "CartPole",
+    "CartPoleFlickering",
+    "CartPolePositions",
     "CartPoleV0",
     "Environment",
     "HostEnvironment",

@@ -71,3 +71,60 @@ class CartPoleV0(CartPole):
 
     id = "CartPole-v0"
     max_episode_steps = 200
+
+
+class CartPolePositions(CartPole):
+    """The same without velocities: what is observed now does not tell what to do.
+
+    The observation is float32 [N, 2]: position and angle.
+    """
+
+    id = "CartPolePositions-v1"
+    observation_space = spaces.Box(-_BOUNDS[[0, 2]], _BOUNDS[[0, 2]], dtype=np.float32)
+
+    def observe(self, physics):
+        """Returns position and angle."""
+        return tf.gather(physics, [0, 2], axis=1)
+
+
+class CartPoleFlickering(CartPole):
+    """The same with every second observation, at random, replaced by zeros.
+
+    As the flickering games of Hausknecht and Stone 2015 (arXiv:1507.06527). The physics
+    are those of `CartPole` and a hash, uint32 [N], which the next state follows from
+    and whose highest bit says whether this one is shown.
+    """
+
+    id = "CartPoleFlickering-v1"
+
+    def initial(self, seed):
+        """Draws the state as `CartPole` does, and the hash uniformly."""
+        hash_seed = random.fold_in(seed, 1)
+        return super().initial(seed), random.bits([self.num_envs], hash_seed)
+
+    def transition(self, physics, action):
+        """Takes one step, and hashes the hash."""
+        state, hashed = physics
+        state, reward, terminated = super().transition(state, action)
+        return (state, _next_hash(hashed)), reward, terminated
+
+    def observe(self, physics):
+        """Returns the state, or zeros."""
+        state, hashed = physics
+        is_shown = tf.bitwise.right_shift(hashed, tf.constant(31, tf.uint32)) == 1
+        return tf.where(is_shown[:, tf.newaxis], state, 0.0)
+
+
+def _next_hash(x):
+    """Returns the next uint32 [N] of a stream that looks random.
+
+    A step of a Weyl sequence, then the finaliser of MurmurHash3 (Appleby 2011), both of
+    which are one-to-one.
+    """
+    x += tf.constant(0x9E3779B9, tf.uint32)
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
+        x = tf.bitwise.bitwise_xor(
+            x, tf.bitwise.right_shift(x, tf.constant(shift, tf.uint32))
+        )
+        x *= tf.constant(factor, tf.uint32)
+    return x

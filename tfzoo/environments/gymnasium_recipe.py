@@ -31,6 +31,33 @@ _ATARI_FRAME_SKIP = 4
 _ATARI_FRAME_STACK = 4
 
 
+def _positions(environment):
+    space = environment.observation_space
+    return gym.wrappers.TransformObservation(
+        environment,
+        lambda observation: observation[[0, 2]],
+        gym.spaces.Box(space.low[[0, 2]], space.high[[0, 2]]),
+    )
+
+
+def _flickering(environment):
+    def flicker(observation):
+        is_shown = environment.unwrapped.np_random.random() < 0.5
+        return observation if is_shown else np.zeros_like(observation)
+
+    return gym.wrappers.TransformObservation(
+        environment, flicker, environment.observation_space
+    )
+
+
+# Environments that show a part of another: its id, and the wrapper that hides the rest.
+# The in-graph forms are in `cartpole.py`.
+_PARTIAL = {
+    "CartPoleFlickering-v1": ("CartPole-v1", lambda e: _flickering(e)),
+    "CartPolePositions-v1": ("CartPole-v1", lambda e: _positions(e)),
+}
+
+
 class Recipe(NamedTuple):
     """What makes one copy.
 
@@ -70,7 +97,7 @@ def recipe_for(id, max_episode_steps=None, **environment_kwargs):
       MissingPackageError: if a module that would register it cannot be imported.
       ValueError: if the time limit is not a positive integer.
     """
-    spec = find_spec(id)
+    spec = find_spec(_PARTIAL[id][0] if id in _PARTIAL else id)
     # The checker costs more than a step of a small environment.
     arguments = {"disable_env_checker": True, **environment_kwargs}
     time_limit = {}
@@ -81,7 +108,8 @@ def recipe_for(id, max_episode_steps=None, **environment_kwargs):
         spec.kwargs.get("obs_type"),
         environment_kwargs.get("obs_type"),
     ):
-        return Recipe(spec, {**arguments, **time_limit}, [])
+        wrappers = [_PARTIAL[id][1]] if id in _PARTIAL else []
+        return Recipe(spec, {**arguments, **time_limit}, wrappers)
     wrappers = [
         functools.partial(
             gym.wrappers.AtariPreprocessing, frame_skip=_ATARI_FRAME_SKIP
@@ -149,7 +177,7 @@ def find_spec(id):
             raise MissingPackageError(f"{id} cannot be imported: {error}") from error
     if name in gym.registry:
         return gym.registry[name]
-    names = {registered.lower(): registered for registered in gym.registry}
+    names = {known.lower(): known for known in (*gym.registry, *_PARTIAL)}
     near = difflib.get_close_matches(name.lower(), names, n=3)
     advice = (
         f"the nearest are {', '.join(names[match] for match in near)}"

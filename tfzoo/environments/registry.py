@@ -3,7 +3,12 @@
 import os
 
 from tfzoo.environments.acrobot import Acrobot
-from tfzoo.environments.cartpole import CartPole, CartPoleV0
+from tfzoo.environments.cartpole import (
+    CartPole,
+    CartPoleFlickering,
+    CartPolePositions,
+    CartPoleV0,
+)
 from tfzoo.environments.gymnasium_recipe import find_spec
 from tfzoo.environments.host import VECTORIZATIONS, HostEnvironment
 from tfzoo.environments.mountain_car import MountainCar, MountainCarContinuous
@@ -12,6 +17,8 @@ from tfzoo.environments.pendulum import Pendulum
 
 IN_GRAPH_ENVIRONMENTS = {
     "Acrobot-v1": Acrobot,
+    "CartPoleFlickering-v1": CartPoleFlickering,
+    "CartPolePositions-v1": CartPolePositions,
     "CartPole-v0": CartPoleV0,
     "CartPole-v1": CartPole,
     "MountainCar-v0": MountainCar,

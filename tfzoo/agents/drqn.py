@@ -1,0 +1,270 @@
+"""Deep recurrent Q-learning, for worlds of which an observation shows only a part.
+
+Hausknecht and Stone 2015 (arXiv:1507.06527): Q(h_t, a) of an LSTM's state h_t, which
+remembers what was observed before, learned from sequences of steps,
+
+    y_t = r_t + gamma max_a' Q'(h'_t+1, a'),  or r_t alone where the episode terminated,
+    L   = mean over the steps of the episode of huber(Q(h_t, a_t) - y_t).
+
+As in R2D2 (Kapturowski et al. 2019), sequences begin with the state that the agent had
+when it acted, or with zeros, and the first `burn_in` steps only bring the state up to
+date, for Q and for Q' each. A state is never carried beyond the end of an episode, in
+acting or in learning, and acting runs the network once a step.
+"""
+
+import tensorflow as tf
+
+from tfzoo.agents.dqn import DQN
+from tfzoo.agents.networks import recurrent_q_network
+from tfzoo.environments.errors import check_positive_integer
+from tfzoo.losses import (
+    huber_value_loss,
+    q_learning_target,
+    squared_value_loss,
+)
+
+# Of the errors of a sequence, the share of the largest in its priority (R2D2).
+_PRIORITY_OF_LARGEST = 0.9
+
+
+class DRQN(DQN):
+    """Deep recurrent Q-network.
+
+      agent = DRQN(environment.observation_space, environment.action_space)
+      agent.compile(keras.optimizers.Adam(1e-3))
+      agent.fit(environment, steps=100_000)
+
+    Args:
+      observation_space, action_space: the Gymnasium spaces of one environment copy;
+        observations are vectors or indices, actions are Discrete.
+      network: a `keras.Model` from (features [B, L, ...], hidden [B, U], cell [B, U])
+        to (values [B, L, A], hidden, cell); by default `networks.recurrent_q_network`.
+      network_options: a dict of arguments for `networks.recurrent_q_network`.
+      sequence_length: L, the steps of a sequence that are learned from.
+      burn_in: the steps before them that are not.
+      stored_state: whether sequences begin with the state that was stored when the
+        step was taken; otherwise with zeros.
+      double, dueling, huber_delta, epsilon, target_period, target_rate, **kwargs: see
+        `DQN`. A priority is that of the sequence that begins at a step.
+
+    Raises:
+      UnsupportedSpaceError, ValueError: see `DQN`.
+    """
+
+    def __init__(
+        self,
+        observation_space,
+        action_space,
+        *,
+        network=None,
+        network_options=None,
+        sequence_length=8,
+        burn_in=0,
+        stored_state=True,
+        double=False,
+        dueling=False,
+        **kwargs,
+    ):
+        check_positive_integer("sequence_length", sequence_length)
+        if burn_in != int(burn_in) or burn_in < 0:
+            raise ValueError(f"burn_in must be a whole number, got {burn_in}")
+        for name in ("noisy", "n_step", "distribution", "num_atoms"):
+            if name in kwargs:
+                raise ValueError(f"DRQN has no {name}; DQN has")
+        super().__init__(
+            observation_space,
+            action_space,
+            network=network,
+            network_options=network_options,
+            double=double,
+            dueling=dueling,
+            **kwargs,
+        )
+        self.sequence_length = sequence_length
+        self.burn_in = burn_in
+        self.stored_state = stored_state
+
+    def make_network(self, *, num_atoms, noisy, **options):
+        """Builds the network that is taken where none is given."""
+        del num_atoms, noisy
+        return recurrent_q_network(
+            self.feature_shape, self.num_actions, seed=self.seed, **options
+        )
+
+    def check_network(self, network):
+        """Refuses a network whose outputs are not values and a state.
+
+        Raises:
+          ValueError: if they are not.
+        """
+        shapes = network.output_shape
+        if len(shapes) != 3 or shapes[0][-1] != self.num_actions:
+            raise ValueError(
+                f"the network must have outputs (values ('B', 'L', {self.num_actions})"
+                f", hidden, cell), got {shapes}"
+            )
+
+    def prepare(self, environment):
+        """Creates every variable that training needs; see `Agent.prepare`."""
+        limit = environment.max_episode_steps
+        steps = self.burn_in + self.sequence_length
+        if limit is not None and steps > limit:
+            raise ValueError(
+                f"sequence_length={self.sequence_length} and burn_in={self.burn_in} "
+                f"take {steps} steps, but an episode of {environment.id} has no more "
+                f"than {limit}"
+            )
+        super().prepare(environment)
+
+    # Acting.
+
+    def initial_memory(self, num_envs):
+        """Returns the state (hidden, cell) of the LSTM before an episode, [N, U]."""
+        units = self.network.output_shape[1][-1]
+        return tf.zeros([num_envs, units]), tf.zeros([num_envs, units])
+
+    def step_values(self, observation, memory):
+        """Returns (values [B, A] of one step, the state after it)."""
+        features = self.preprocess(observation)[:, tf.newaxis]
+        values, *memory = self.network([features, *memory])
+        return values[:, 0], tuple(memory)
+
+    def call(self, observation):
+        """Returns the greedy actions [B] at the beginning of an episode."""
+        memory = self.initial_memory(tf.shape(observation)[0])
+        return self.act_from_memory(observation, memory, None, greedy=True)[0]
+
+    def act_from_memory(self, observation, memory, seed, *, greedy=False):
+        """Returns (actions, the memory after them); see `Agent.act_from_memory`."""
+        if not greedy:
+            return self.explore(observation, memory, seed)
+        values, memory = self.step_values(observation, memory)
+        return tf.argmax(values, axis=-1, output_type=tf.int32), memory
+
+    def act(self, observation, seed, *, greedy=False):
+        """Returns actions at the beginning of an episode; see `Agent.act`."""
+        memory = self.initial_memory(tf.shape(observation)[0])
+        return self.act_from_memory(observation, memory, seed, greedy=greedy)[0]
+
+    def explore(self, observation, memory, seed):
+        """Returns epsilon-greedy actions [N]; see `OffPolicyAgent.explore`."""
+        values, memory = self.step_values(observation, memory)
+        return self.epsilon_greedy(values, seed), memory
+
+    # Learning.
+
+    def read_batch(self, index):
+        """Returns the `Sequences` that begin at rows [B]."""
+        return self.replay.sequences(index, self.burn_in + self.sequence_length)
+
+    def unroll(self, network, features, memory, training=False):
+        """Returns values [L, B, A] of features [L, B, ...], from a state."""
+        by_batch = tf.einsum("lb...->bl...", features)
+        values, *memory = network([by_batch, *memory], training=training)
+        return tf.transpose(values, [1, 0, 2]), tuple(memory)
+
+    def targets(self, batch, features, memory):
+        """Returns y_t, float32 [L, B].
+
+        Args:
+          batch: `Sequences` of L steps.
+          features: [L + 1, B, ...].
+          memory: a pair of states (hidden, cell) before them, of Q and of Q'.
+        """
+        of_online, of_target = memory
+        target, _ = self.unroll(self.target_network, features, of_target)
+        chooser = target
+        if self.double:
+            chooser, _ = self.unroll(self.network, features, of_online)
+        best = tf.one_hot(tf.argmax(chooser, axis=-1), self.num_actions)
+        value = tf.reduce_sum(best * target, axis=-1)[1:]
+        discount = tf.where(batch.terminated, 0.0, self.discount)
+        return q_learning_target(batch.reward, discount, value)
+
+    def error_loss(self, values, targets):
+        """Returns the loss of values, of any shape."""
+        delta = self.loss_function.delta
+        if delta is None:
+            return squared_value_loss(values, targets)
+        return huber_value_loss(values, targets, delta)
+
+    def update(self, batch, weight, seed):
+        """Takes a gradient step; see `OffPolicyAgent.update`."""
+        del seed
+        features = self.preprocess(batch.observation)
+        memory = batch.memory
+        if not self.stored_state:
+            memory = tf.nest.map_structure(tf.zeros_like, memory)
+        of_online = of_target = memory
+        if self.burn_in:
+            before, features = features[: self.burn_in], features[self.burn_in :]
+            _, of_online = self.unroll(self.network, before, memory)
+            _, of_target = self.unroll(self.target_network, before, memory)
+            of_online, of_target = tf.nest.map_structure(
+                tf.stop_gradient, (of_online, of_target)
+            )
+            batch = batch._replace(
+                **{
+                    name: getattr(batch, name)[self.burn_in :]
+                    for name in ("action", "reward", "terminated", "mask")
+                }
+            )
+        target = tf.stop_gradient(self.targets(batch, features, (of_online, of_target)))
+        counts = tf.cast(batch.mask, tf.float32)
+        variables = [v.value for v in self.network.trainable_variables]
+        with tf.GradientTape() as tape:
+            values, _ = self.unroll(self.network, features[:-1], of_online, True)
+            taken = tf.one_hot(batch.action, self.num_actions)
+            taken = tf.reduce_sum(taken * values, axis=-1)
+            losses = counts * self.error_loss(taken, target)
+            loss = tf.reduce_sum(weight * losses) / tf.maximum(
+                tf.reduce_sum(counts), 1.0
+            )
+            if self.network.losses:
+                loss += tf.add_n(self.network.losses)
+            scaled = self.optimizer.scale_loss(loss)
+        self.optimizer.apply(
+            tape.gradient(scaled, variables), self.network.trainable_variables
+        )
+        self.update_target()
+        error = counts * tf.abs(target - taken)
+        total = tf.maximum(tf.reduce_sum(counts, axis=0), 1.0)
+        metrics = {
+            "loss": loss,
+            "q_value": mean_of(tf.reduce_max(values, axis=-1), counts),
+            "td_error": mean_of(error, counts),
+        }
+        share = _PRIORITY_OF_LARGEST
+        mean_error = tf.reduce_sum(error, axis=0) / total
+        return metrics, share * tf.reduce_max(error, axis=0) + (1 - share) * mean_error
+
+    # Serving.
+
+    def endpoints(self):
+        """Returns what `export` serves.
+
+        "serving_default" takes `observation` [B, ...] and the state `hidden`, `cell`,
+        float32 [B, U], zeros at the beginning of an episode, and returns `action`, the
+        greedy one, `q_values`, float32 [B, A], and the next `hidden` and `cell`.
+        """
+        units = self.network.output_shape[1][-1]
+
+        def greedy(observation, hidden, cell):
+            values, memory = self.step_values(observation, (hidden, cell))
+            return {
+                "action": tf.argmax(values, axis=-1, output_type=tf.int32),
+                "q_values": values,
+                "hidden": memory[0],
+                "cell": memory[1],
+            }
+
+        specs = [
+            tf.TensorSpec([None, units], tf.float32, name=name)
+            for name in ("hidden", "cell")
+        ]
+        return {"serving_default": (greedy, [self.observation_spec, *specs])}
+
+
+def mean_of(values, counts):
+    """Returns the mean of values where `counts` is 1."""
+    return tf.reduce_sum(counts * values) / tf.maximum(tf.reduce_sum(counts), 1.0)
