@@ -1,5 +1,7 @@
 """What the experiments with a replay buffer share: their flags."""
 
+import math
+
 import keras
 from absl import flags
 
@@ -7,7 +9,10 @@ from tfzoo.training.agent_experiment import (
     define_agent_flags,
     define_at_least_zero,
     define_fraction,
+    network_options,
+    optimizer_options,
 )
+from tfzoo.training.errors import UserError
 
 # The flags below belong to the module that calls `define_off_policy_flags`.
 flags.disclaim_key_flags()
@@ -102,3 +107,143 @@ def off_policy_options():
         ),
         "frame_stack": _ATARI_FRAMES if FLAGS.env.startswith("ALE/") else 1,
     }
+
+
+def define_continuous_control_flags(**defaults):
+    """Defines the flags of an agent with an actor and critics.
+
+    Args:
+      **defaults: of `define_off_policy_flags`, those that are not the usual ones.
+    """
+    define_off_policy_flags(
+        **{
+            "num_envs": 1,
+            "num_steps": 1,
+            "gradient_steps": 1,
+            "replay_capacity": 200_000,
+            "batch_size": 256,
+            "learning_starts": 1_000,
+            "checkpoint_every": 50_000,
+            "max_gradient_norm": 0.0,
+            **defaults,
+        }
+    )
+    flags.DEFINE_float(
+        "actor_learning_rate", None, "Of the actor, where it is not --learning_rate."
+    )
+    flags.register_validator(
+        "actor_learning_rate",
+        lambda rate: rate is None or 0 < rate < math.inf,
+        message="must be a positive number",
+    )
+    define_fraction(
+        "target_rate", 0.005, "How far the slow copies move in a gradient step."
+    )
+
+
+def continuous_control_options():
+    """Returns the agent's arguments that `define_continuous_control_flags` has."""
+    network = {
+        name: value
+        for name, value in network_options().items()
+        if value is not None and name != "torso"
+    }
+    return {
+        **off_policy_options(),
+        "target_rate": FLAGS.target_rate,
+        "actor_options": network,
+        "critic_options": network,
+    }
+
+
+def compile_continuous_control(agent, **optimizers):
+    """Compiles an agent with an actor and critics as the flags say.
+
+    Args:
+      agent: a `ContinuousControlAgent`.
+      **optimizers: more of them, by the names that its `compile` has.
+    """
+    if FLAGS.torso == "atari_cnn":
+        raise UserError(
+            "--torso=atari_cnn: actors and critics here are made of dense layers"
+        )
+    options = optimizer_options()
+    rate = FLAGS.actor_learning_rate or FLAGS.learning_rate
+    agent.compile(
+        keras.optimizers.Adam(**options),
+        actor_optimizer=keras.optimizers.Adam(**{**options, "learning_rate": rate}),
+        jit_compile=FLAGS.jit_compile,
+        **optimizers,
+    )
+
+
+def define_value_flags(
+    *, double, target_period, target_rate, epsilon_end, epsilon_fraction=0.16
+):
+    """Defines the flags of DQN and DRQN; the arguments are the defaults.
+
+    Args:
+      double, target_period, target_rate, epsilon_end, epsilon_fraction: see the flags
+        of these names.
+    """
+    flags.DEFINE_boolean(
+        "double", double, "Choose the next action by the online network."
+    )
+    flags.DEFINE_boolean("dueling", False, "Separate streams for value and advantages.")
+    define_at_least_zero(
+        "huber_delta", 1.0, "Error from which on the loss is linear; 0 squares all."
+    )
+    define_fraction("epsilon_start", 1.0, "First share of actions drawn uniformly.")
+    define_fraction(
+        "epsilon_end", epsilon_end, "Last share of actions drawn uniformly."
+    )
+    define_fraction(
+        "epsilon_fraction", epsilon_fraction, "Share of --steps between the two."
+    )
+    flags.DEFINE_enum(
+        "epsilon_schedule",
+        "linear",
+        ["linear", "exponential"],
+        "How one goes over into the other.",
+    )
+    flags.DEFINE_integer(
+        "target_period",
+        target_period,
+        "Gradient steps between two moves of the target network.",
+        lower_bound=1,
+    )
+    define_fraction("target_rate", target_rate, "How far it moves: 1 makes it a copy.")
+
+
+def value_options():
+    """Returns the agent's arguments that `define_value_flags` has flags for."""
+    return {
+        "double": FLAGS.double,
+        "dueling": FLAGS.dueling,
+        "huber_delta": FLAGS.huber_delta or None,
+        "epsilon": _epsilon(),
+        "target_period": FLAGS.target_period,
+        "target_rate": FLAGS.target_rate,
+    }
+
+
+class ExponentialEpsilon(keras.optimizers.schedules.LearningRateSchedule):
+    """Falls from `start` to `end` by the same factor in each of `steps` steps."""
+
+    def __init__(self, start, end, steps):
+        self.start, self.end, self.steps = start, end, steps
+
+    def __call__(self, step):
+        """Returns the value at a step."""
+        share = keras.ops.minimum(keras.ops.cast(step, "float32") / self.steps, 1.0)
+        return self.start * (self.end / self.start) ** share
+
+
+def _epsilon():
+    start, end = FLAGS.epsilon_start, FLAGS.epsilon_end
+    steps = max(1, int(FLAGS.epsilon_fraction * FLAGS.steps))
+    if start == end or start == 0:
+        return end if start else 0.0
+    if FLAGS.epsilon_schedule == "exponential":
+        return ExponentialEpsilon(start, end, steps)
+    return keras.optimizers.schedules.PolynomialDecay(start, steps, end)

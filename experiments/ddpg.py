@@ -1,0 +1,53 @@
+"""Trains DDPG on an environment with real-valued actions.
+
+python experiments/ddpg.py --flagfile=experiments/configs/ddpg_pendulum.flags
+"""
+
+from absl import flags
+
+from tfzoo.agents import DDPG
+from tfzoo.training import run_experiment
+from tfzoo.training.agent_experiment import (
+    define_at_least_zero,
+    define_fraction,
+    make_environment,
+    train_and_finish,
+)
+from tfzoo.training.off_policy_experiment import (
+    compile_continuous_control,
+    continuous_control_options,
+    define_continuous_control_flags,
+)
+
+FLAGS = flags.FLAGS
+
+define_continuous_control_flags(env="Pendulum-v1", steps=20_000, learning_rate=1e-3)
+flags.DEFINE_enum(
+    "noise",
+    "ornstein_uhlenbeck",
+    ["gaussian", "ornstein_uhlenbeck"],
+    "Noise on actions; the latter remembers, and drifts back to 0.",
+)
+define_at_least_zero(
+    "noise_stddev", 0.2, "Its sigma, in units of half the range of an action."
+)
+define_fraction("noise_theta", 0.15, "How fast noise that remembers drifts back.")
+
+
+def main():
+    """Trains, evaluates, exports."""
+    environment = make_environment()
+    agent = DDPG(
+        environment.observation_space,
+        environment.action_space,
+        noise=FLAGS.noise,
+        noise_stddev=FLAGS.noise_stddev,
+        noise_theta=FLAGS.noise_theta,
+        **continuous_control_options(),
+    )
+    compile_continuous_control(agent)
+    train_and_finish(agent, environment)
+
+
+if __name__ == "__main__":
+    run_experiment(main)
