@@ -11,8 +11,8 @@ import numpy as np
 from tfzoo.layers import DiagonalGaussianHead, NoisyDense
 
 
-class _Initializers:
-    """Orthogonal initializers (Saxe et al. 2013, arXiv:1312.6120), a seed for each."""
+class _Seeds:
+    """A new seed for each initializer."""
 
     def __init__(self, seed):
         self.seeds = np.random.SeedSequence(seed)
@@ -22,20 +22,38 @@ class _Initializers:
         (child,) = self.seeds.spawn(1)
         return int(child.generate_state(1)[0])
 
+
+class _Orthogonal(_Seeds):
+    """Orthogonal initializers (Saxe et al. 2013, arXiv:1312.6120)."""
+
     def __call__(self, gain):
         return keras.initializers.Orthogonal(gain, seed=self.seed())
 
 
-def _mlp(features, hidden_units, activation, orthogonal):
+class _FanInUniform(_Seeds):
+    """Uniform in +- 1/sqrt(inputs) (Lillicrap et al. 2015, arXiv:1509.02971, sec. 7).
+
+    Values that bootstrap from each other start small, and stay stable, where those of
+    larger weights diverge: tried with DQN on CartPole.
+    """
+
+    def __call__(self, gain):
+        del gain
+        return keras.initializers.VarianceScaling(
+            1 / 3, "fan_in", "uniform", seed=self.seed()
+        )
+
+
+def _mlp(features, hidden_units, activation, initializer):
     features = keras.layers.Flatten()(features)
     for units in hidden_units:
         features = keras.layers.Dense(
-            units, activation, kernel_initializer=orthogonal(2**0.5)
+            units, activation, kernel_initializer=initializer(2**0.5)
         )(features)
     return features
 
 
-def _atari_cnn(features, hidden_units, activation, orthogonal):
+def _atari_cnn(features, hidden_units, activation, initializer):
     """The convolutions of Mnih et al. 2015 (doi:10.1038/nature14236)."""
     for filters, kernel_size, strides in ((32, 8, 4), (64, 4, 2), (64, 3, 1)):
         features = keras.layers.Conv2D(
@@ -43,9 +61,9 @@ def _atari_cnn(features, hidden_units, activation, orthogonal):
             kernel_size,
             strides,
             activation=activation,
-            kernel_initializer=orthogonal(2**0.5),
+            kernel_initializer=initializer(2**0.5),
         )(features)
-    return _mlp(features, hidden_units, activation, orthogonal)
+    return _mlp(features, hidden_units, activation, initializer)
 
 
 # What the three convolutions leave one pixel of.
@@ -105,7 +123,7 @@ def actor_critic(
     )
     activation = activation or ("relu" if is_cnn else "tanh")
     shared = is_cnn if shared is None else shared
-    orthogonal = _Initializers(seed)
+    orthogonal = _Orthogonal(seed)
 
     observation = keras.Input(feature_shape, name="observation")
     actor = _TORSOS[torso](observation, hidden_units, activation, orthogonal)
@@ -178,19 +196,19 @@ def q_network(
         hidden_units = (512,) if is_cnn else (64, 64)
     if not hidden_units:
         raise ValueError("hidden_units must have at least one width")
-    orthogonal = _Initializers(seed)
+    initializer = _FanInUniform(seed)
     observation = keras.Input(feature_shape, name="observation")
-    features = _TORSOS[torso](observation, hidden_units[:-1], activation, orthogonal)
+    features = _TORSOS[torso](observation, hidden_units[:-1], activation, initializer)
 
     def dense(units, name, activation=None, dtype=None):
         if noisy:
             return NoisyDense(
-                units, activation, seed=orthogonal.seed(), name=name, dtype=dtype
+                units, activation, seed=initializer.seed(), name=name, dtype=dtype
             )
         return keras.layers.Dense(
             units,
             activation,
-            kernel_initializer=orthogonal(2**0.5 if activation else 1.0),
+            kernel_initializer=initializer(2**0.5 if activation else 1.0),
             name=name,
             dtype=dtype,
         )
@@ -233,7 +251,7 @@ def recurrent_q_network(
       A `keras.Model` from (features float32 [B, L, *feature_shape], hidden [B, U], cell
       [B, U]) to (values float32 [B, L, A], hidden, cell), the state after L steps.
     """
-    orthogonal = _Initializers(seed)
+    initializer = _FanInUniform(seed)
     features = keras.Input((None, *feature_shape), name="observation")
     hidden, cell = (keras.Input((lstm_units,), name=n) for n in ("hidden", "cell"))
     outputs = features
@@ -241,7 +259,7 @@ def recurrent_q_network(
         outputs = keras.layers.TimeDistributed(keras.layers.Flatten())(outputs)
     for units in hidden_units:
         outputs = keras.layers.Dense(
-            units, activation, kernel_initializer=orthogonal(2**0.5)
+            units, activation, kernel_initializer=initializer(2**0.5)
         )(outputs)
     outputs, *state = keras.layers.LSTM(
         lstm_units,
@@ -249,13 +267,13 @@ def recurrent_q_network(
         return_state=True,
         # Of cuDNN's there is no form for XLA.
         use_cudnn=False,
-        kernel_initializer=orthogonal(1.0),
-        recurrent_initializer=orthogonal(1.0),
+        kernel_initializer=initializer(1.0),
+        recurrent_initializer=initializer(1.0),
     )(outputs, initial_state=[hidden, cell])
 
     def head(units, name):
         return keras.layers.Dense(
-            units, kernel_initializer=orthogonal(1.0), dtype="float32", name=name
+            units, kernel_initializer=initializer(1.0), dtype="float32", name=name
         )(outputs)
 
     if dueling:
@@ -291,14 +309,16 @@ def deterministic_actor(
     Returns:
       A `keras.Model` from float32 [B, *feature_shape] to float32 [B, D].
     """
-    orthogonal = _Initializers(seed)
+    initializer = _FanInUniform(seed)
     observation = keras.Input(feature_shape, name="observation")
-    features = _mlp(observation, hidden_units, activation, orthogonal)
+    features = _mlp(observation, hidden_units, activation, initializer)
     action = keras.layers.Dense(
         num_outputs,
         output_activation,
         # Small, so that no action starts where tanh is flat (arXiv:1509.02971).
-        kernel_initializer=orthogonal(0.01),
+        kernel_initializer=keras.initializers.RandomUniform(
+            -3e-3, 3e-3, seed=initializer.seed()
+        ),
         dtype="float32",
         name="action",
     )(features)
@@ -328,13 +348,13 @@ def action_critic(
       A `keras.Model` from [features [B, *feature_shape], actions [B, D]] to values
       float32 [B, C].
     """
-    orthogonal = _Initializers([seed, 1])
+    initializer = _FanInUniform([seed, 1])
     observation = keras.Input(feature_shape, name="observation")
     action = keras.Input((num_dimensions,), name="action")
     inputs = keras.layers.Concatenate()([keras.layers.Flatten()(observation), action])
     values = [
-        keras.layers.Dense(1, kernel_initializer=orthogonal(1.0), dtype="float32")(
-            _mlp(inputs, hidden_units, activation, orthogonal)
+        keras.layers.Dense(1, kernel_initializer=initializer(1.0), dtype="float32")(
+            _mlp(inputs, hidden_units, activation, initializer)
         )
         for _ in range(num_critics)
     ]
