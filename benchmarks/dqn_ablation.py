@@ -5,8 +5,8 @@
 Solved is a mean return of 475 over 100 greedy episodes, looked at after every 5,000
 steps; a run ends there, or unsolved after 300,000. The settings are the same for all
 variants: networks of 120-84, a gradient step on a batch of 128 after every ten steps,
-the squared error, Adam 2.5e-4, a copy to the target network every 50 gradient steps, the
-last 10,000 rows, and epsilon from 1 to 0.05 over the first 50,000 steps.
+the squared error, Adam 2.5e-4, a copy to the target network every 50 gradient steps,
+the last 10,000 rows, and epsilon from 1 to 0.05 over the first 50,000 steps.
 
 Each finished run is kept in --runs and not repeated. It prints a Markdown table.
 """
