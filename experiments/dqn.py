@@ -18,6 +18,7 @@ from tfzoo.training.agent_experiment import (
 from tfzoo.training.off_policy_experiment import (
     define_off_policy_flags,
     define_value_flags,
+    gradient_steps_of_run,
     off_policy_options,
     value_options,
 )
@@ -27,16 +28,23 @@ FLAGS = flags.FLAGS
 define_off_policy_flags(
     env="CartPole-v1",
     num_envs=1,
-    num_steps=256,
-    gradient_steps=128,
-    steps=51_200,
-    learning_rate=2.3e-3,
-    batch_size=64,
-    learning_starts=1_000,
-    replay_capacity=100_000,
-    max_gradient_norm=10.0,
+    num_steps=10,
+    gradient_steps=1,
+    steps=300_000,
+    learning_rate=2.5e-4,
+    batch_size=128,
+    learning_starts=5_000,
+    replay_capacity=10_000,
+    max_gradient_norm=0.0,
 )
-define_value_flags(double=False, target_period=128, target_rate=1.0, epsilon_end=0.04)
+define_value_flags(
+    double=False,
+    target_period=50,
+    target_rate=1.0,
+    epsilon_end=0.05,
+    epsilon_fraction=0.17,
+    huber_delta=0.0,
+)
 flags.DEFINE_boolean("noisy", False, "Noise on the weights; give --epsilon_start=0.")
 flags.DEFINE_integer("n_step", 1, "Steps of the return.", lower_bound=1)
 flags.DEFINE_enum(
@@ -69,7 +77,8 @@ def main():
         **off_policy_options(),
     )
     agent.compile(
-        keras.optimizers.Adam(**optimizer_options()), jit_compile=FLAGS.jit_compile
+        keras.optimizers.Adam(**optimizer_options(gradient_steps_of_run())),
+        jit_compile=FLAGS.jit_compile,
     )
     train_and_finish(agent, environment)
 

@@ -7,7 +7,7 @@ import keras
 from absl import flags
 
 from tfzoo.agents import DRQN
-from tfzoo.training import run_experiment
+from tfzoo.training import UserError, run_experiment
 from tfzoo.training.agent_experiment import (
     make_environment,
     network_options,
@@ -17,6 +17,7 @@ from tfzoo.training.agent_experiment import (
 from tfzoo.training.off_policy_experiment import (
     define_off_policy_flags,
     define_value_flags,
+    gradient_steps_of_run,
     off_policy_options,
     value_options,
 )
@@ -25,17 +26,25 @@ FLAGS = flags.FLAGS
 
 define_off_policy_flags(
     env="CartPolePositions-v1",
-    num_envs=4,
-    num_steps=4,
-    gradient_steps=4,
-    steps=150_000,
+    num_envs=1,
+    num_steps=10,
+    gradient_steps=1,
+    steps=400_000,
     learning_rate=5e-4,
     batch_size=32,
-    learning_starts=2_000,
-    replay_capacity=100_000,
+    learning_starts=5_000,
+    replay_capacity=10_000,
     max_gradient_norm=10.0,
+    anneal=True,
 )
-define_value_flags(double=True, target_period=1, target_rate=0.01, epsilon_end=0.02)
+define_value_flags(
+    double=True,
+    target_period=50,
+    target_rate=1.0,
+    epsilon_end=0.05,
+    epsilon_fraction=0.125,
+    huber_delta=0.0,
+)
 flags.DEFINE_integer("sequence_length", 16, "Steps of a sequence to learn from.", 1)
 flags.DEFINE_integer("burn_in", 0, "Steps before them that only set the state.", 0)
 flags.DEFINE_boolean(
@@ -47,6 +56,8 @@ flags.DEFINE_integer("lstm_units", 64, "Units of the LSTM.", lower_bound=1)
 def main():
     """Trains, evaluates, exports."""
     environment = make_environment()
+    if FLAGS.torso == "atari_cnn":
+        raise UserError("--torso=atari_cnn: the layers of DRQN are dense ones")
     options = {
         name: x
         for name, x in network_options().items()
@@ -63,7 +74,8 @@ def main():
         **off_policy_options(),
     )
     agent.compile(
-        keras.optimizers.Adam(**optimizer_options()), jit_compile=FLAGS.jit_compile
+        keras.optimizers.Adam(**optimizer_options(gradient_steps_of_run())),
+        jit_compile=FLAGS.jit_compile,
     )
     train_and_finish(agent, environment)
 

@@ -23,6 +23,7 @@ from tfzoo.agents.sac import SAC
 from tfzoo.agents.trajectory import Trajectory, TrajectoryBuffer
 from tfzoo.agents.trpo import TRPO
 from tfzoo.agents.trust_region_schedule import TrustRegionSchedule
+from tfzoo.agents.wolpertinger import Wolpertinger
 
 __all__ = [
     "A2C",
@@ -45,6 +46,7 @@ __all__ = [
     "TrajectoryBuffer",
     "Transitions",
     "TrustRegionSchedule",
+    "Wolpertinger",
     "action_critic",
     "actor_critic",
     "deterministic_actor",

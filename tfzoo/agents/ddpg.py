@@ -115,11 +115,16 @@ class DDPG(ContinuousControlAgent):
     def explore(self, observation, memory, seed):
         """Returns noisy actions; see `OffPolicyAgent.explore`."""
         action = self.actor(self.preprocess(observation))
+        action, memory = self.noisy(action, memory, seed)
+        return self.to_environment(action), memory
+
+    def noisy(self, action, memory, seed):
+        """Returns (actions in [-1, 1] with noise, the memory after it)."""
         noise = self.noise_stddev * random.normal(tf.shape(action), seed)
         if self.noise == "ornstein_uhlenbeck":
             noise += (1.0 - self.noise_theta) * memory
             memory = noise
-        return self.to_environment(tf.clip_by_value(action + noise, -1.0, 1.0)), memory
+        return tf.clip_by_value(action + noise, -1.0, 1.0), memory
 
     # Learning.
 

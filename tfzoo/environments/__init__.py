@@ -15,6 +15,7 @@ from tfzoo.environments.errors import (
 )
 from tfzoo.environments.host import HostEnvironment
 from tfzoo.environments.in_graph import InGraphEnvironment, State
+from tfzoo.environments.many_jumps import ManyJumps
 from tfzoo.environments.mountain_car import MountainCar, MountainCarContinuous
 from tfzoo.environments.numpy_policy import NumpyPolicy
 from tfzoo.environments.parallel_rollouts import ParallelRollouts, RolloutWorkerError
@@ -32,6 +33,7 @@ __all__ = [
     "Environment",
     "HostEnvironment",
     "InGraphEnvironment",
+    "ManyJumps",
     "MissingPackageError",
     "MountainCar",
     "MountainCarContinuous",

@@ -11,6 +11,7 @@ from tfzoo.environments.cartpole import (
 )
 from tfzoo.environments.gymnasium_recipe import find_spec
 from tfzoo.environments.host import VECTORIZATIONS, HostEnvironment
+from tfzoo.environments.many_jumps import ManyJumps
 from tfzoo.environments.mountain_car import MountainCar, MountainCarContinuous
 from tfzoo.environments.parallel_rollouts import ParallelRollouts
 from tfzoo.environments.pendulum import Pendulum
@@ -21,6 +22,7 @@ IN_GRAPH_ENVIRONMENTS = {
     "CartPolePositions-v1": CartPolePositions,
     "CartPole-v0": CartPoleV0,
     "CartPole-v1": CartPole,
+    "ManyJumps-v0": ManyJumps,
     "MountainCar-v0": MountainCar,
     "MountainCarContinuous-v0": MountainCarContinuous,
     "Pendulum-v1": Pendulum,

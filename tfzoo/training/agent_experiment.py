@@ -138,13 +138,14 @@ def network_options():
     }
 
 
-def optimizer_options(updates=None):
+def optimizer_options(updates=None, learning_rate=None):
     """Returns the arguments that all Keras optimizers share.
 
     Args:
       updates: the gradient steps of the whole run; needed where there is --anneal.
+      learning_rate: where it is not --learning_rate.
     """
-    learning_rate = FLAGS.learning_rate
+    learning_rate = learning_rate or FLAGS.learning_rate
     if "anneal" in FLAGS and FLAGS.anneal:
         learning_rate = keras.optimizers.schedules.PolynomialDecay(
             learning_rate, max(1, updates), end_learning_rate=0.0

@@ -29,6 +29,7 @@ def define_off_policy_flags(
     learning_starts,
     num_steps,
     gradient_steps,
+    anneal=False,
     **agent_defaults,
 ):
     """Defines the flags of an agent that learns from a replay buffer.
@@ -36,6 +37,7 @@ def define_off_policy_flags(
     Args:
       replay_capacity, batch_size, learning_starts, num_steps, gradient_steps: the
         defaults of the flags of these names.
+      anneal: see --anneal.
       **agent_defaults: see `define_agent_flags`.
     """
     define_agent_flags(
@@ -70,6 +72,12 @@ def define_off_policy_flags(
         gradient_steps,
         "Gradient steps after the steps of an iteration.",
         lower_bound=1,
+    )
+    flags.DEFINE_boolean(
+        "anneal",
+        anneal,
+        "Let the learning rate fall to 0 linearly over --steps; more --steps on resume "
+        "raise it again.",
     )
     define_at_least_zero(
         "priority_exponent",
@@ -107,6 +115,12 @@ def off_policy_options():
         ),
         "frame_stack": _ATARI_FRAMES if FLAGS.env.startswith("ALE/") else 1,
     }
+
+
+def gradient_steps_of_run():
+    """Returns the gradient steps of the whole run."""
+    iterations = FLAGS.steps // (FLAGS.num_envs * FLAGS.num_steps)
+    return iterations * FLAGS.gradient_steps
 
 
 def define_continuous_control_flags(**defaults):
@@ -167,31 +181,35 @@ def compile_continuous_control(agent, **optimizers):
         raise UserError(
             "--torso=atari_cnn: actors and critics here are made of dense layers"
         )
-    options = optimizer_options()
-    rate = FLAGS.actor_learning_rate or FLAGS.learning_rate
+    updates = gradient_steps_of_run()
     agent.compile(
-        keras.optimizers.Adam(**options),
-        actor_optimizer=keras.optimizers.Adam(**{**options, "learning_rate": rate}),
+        keras.optimizers.Adam(**optimizer_options(updates)),
+        actor_optimizer=keras.optimizers.Adam(
+            **optimizer_options(updates, FLAGS.actor_learning_rate)
+        ),
         jit_compile=FLAGS.jit_compile,
         **optimizers,
     )
 
 
 def define_value_flags(
-    *, double, target_period, target_rate, epsilon_end, epsilon_fraction=0.16
+    *, double, target_period, target_rate, epsilon_end, epsilon_fraction, huber_delta
 ):
     """Defines the flags of DQN and DRQN; the arguments are the defaults.
 
     Args:
-      double, target_period, target_rate, epsilon_end, epsilon_fraction: see the flags
-        of these names.
+      double, target_period, target_rate, epsilon_end, epsilon_fraction, huber_delta:
+        see the flags of these names.
     """
     flags.DEFINE_boolean(
         "double", double, "Choose the next action by the online network."
     )
     flags.DEFINE_boolean("dueling", False, "Separate streams for value and advantages.")
     define_at_least_zero(
-        "huber_delta", 1.0, "Error from which on the loss is linear; 0 squares all."
+        "huber_delta",
+        huber_delta,
+        "Error from which on the loss is linear; 0 squares all. With values of 100, a "
+        "loss that is linear from 1 on lets them diverge.",
     )
     define_fraction("epsilon_start", 1.0, "First share of actions drawn uniformly.")
     define_fraction(
