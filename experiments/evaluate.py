@@ -5,7 +5,8 @@
 
 The model is a SavedModel, or a run directory that holds one, whose flags then say which
 environment. No agent class is needed: the signature "serving_default" takes
-`observation` [B, ...] and gives `action` [B, ...].
+`observation` [B, ...] and gives `action` [B, ...]. What else it takes it also returns;
+so agents with a memory pass it on.
 """
 
 import pathlib
@@ -50,11 +51,12 @@ def main():
         environment = environment.with_num_envs(FLAGS.episodes)
     if of_run is not None:
         check_spaces(environment, values, of_run)
-    policy = load_policy(saved_model, environment)
+    policy = Policy(saved_model, environment)
     returns, lengths = play(policy, environment, FLAGS.episodes, FLAGS.seed)
     print(f"{values.env}: {FLAGS.episodes} episodes of {np.mean(lengths):.1f} steps")
     print(report(returns))
     if FLAGS.video is not None:
+        policy.begin()
         frames, episode_return = record_episode(
             values.env, policy, seed=FLAGS.seed, **options
         )
@@ -145,51 +147,79 @@ def described(space):
     return f"Box{space.shape}" if isinstance(space, gym.spaces.Box) else str(space)
 
 
-def load_policy(path, environment):
-    """Returns the SavedModel as a function from observations to actions, as arrays.
+class Policy:
+    """A SavedModel as a function from observations to actions, as arrays.
+
+    What its signature takes beside the observation it remembers: it is zero when an
+    episode begins, and then what the last call returned under that name.
 
     Raises:
       UserError: if it cannot be loaded, or if it does not fit the environment.
     """
-    try:
-        model = tf.saved_model.load(str(path))
-    except Exception as error:
-        # What is missing or damaged makes it fail in many ways.
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise training.UserError(
-            f"--model={FLAGS.model}: it cannot be loaded: {reason}"
-        ) from error
-    signature = model.signatures.get("serving_default")
-    inputs = signature.structured_input_signature[1] if signature else {}
-    outputs = signature.structured_outputs if signature else {}
-    if set(inputs) != {"observation"} or "action" not in outputs:
-        raise training.UserError(
-            f"--model={FLAGS.model}: it has no signature serving_default from "
-            "`observation` to `action`"
-        )
-    for name, spec, space in (
-        ("observation", inputs["observation"], environment.observation_space),
-        ("action", outputs["action"], environment.action_space),
-    ):
-        if not spec.shape.is_compatible_with([None, *space.shape]):
+
+    def __init__(self, path, environment):
+        try:
+            # It owns the variables and must live as long as its signature is used.
+            self.model = tf.saved_model.load(str(path))
+        except Exception as error:
+            # What is missing or damaged makes it fail in many ways.
+            reason = (str(error) or type(error).__name__).splitlines()[0]
             raise training.UserError(
-                f"--model={FLAGS.model}: it has {name}s of shape {spec.shape}, those "
-                f"of {environment.id} are {space}"
+                f"--model={FLAGS.model}: it cannot be loaded: {reason}"
+            ) from error
+        self.signature = self.model.signatures.get("serving_default")
+        inputs = outputs = {}
+        if self.signature:
+            inputs = self.signature.structured_input_signature[1]
+            outputs = self.signature.structured_outputs
+        remembered = set(inputs) - {"observation"}
+        if "observation" not in inputs or not remembered | {"action"} <= set(outputs):
+            raise training.UserError(
+                f"--model={FLAGS.model}: it has no signature serving_default from "
+                "`observation`, and what else it returns itself, to `action`"
             )
-    check_numbers(signature, environment)
-    dtype = inputs["observation"].dtype
+        for name, spec, space in (
+            ("observation", inputs["observation"], environment.observation_space),
+            ("action", outputs["action"], environment.action_space),
+        ):
+            if not spec.shape.is_compatible_with([None, *space.shape]):
+                raise training.UserError(
+                    f"--model={FLAGS.model}: it has {name}s of shape {spec.shape}, "
+                    f"those of {environment.id} are {space}"
+                )
+        self.dtype = inputs["observation"].dtype
+        self.memory_specs = {name: inputs[name] for name in remembered}
+        self.memory = None
+        check_numbers(self, environment)
 
-    def policy(observation):
-        observation = tf.constant(observation, dtype)
-        # `model` owns the variables and must live as long as its signature is used.
-        return model.signatures["serving_default"](observation=observation)[
-            "action"
-        ].numpy()
+    def begin(self):
+        """Begins new episodes, of any number of copies."""
+        self.memory = None
 
-    return policy
+    def __call__(self, observation):
+        """Returns the actions [B, ...] for observations [B, ...]."""
+        observation = tf.constant(observation, self.dtype)
+        if self.memory is None:
+            self.memory = {
+                name: np.zeros(
+                    [len(observation), *spec.shape[1:]], spec.dtype.as_numpy_dtype
+                )
+                for name, spec in self.memory_specs.items()
+            }
+        outputs = self.signature(
+            observation=observation,
+            **{name: tf.constant(array) for name, array in self.memory.items()},
+        )
+        self.memory = {name: outputs[name].numpy().copy() for name in self.memory}
+        return outputs["action"].numpy()
+
+    def forget(self, done):
+        """Begins a new episode of the copies where `done` [B] is true."""
+        for array in self.memory.values():
+            array[done] = 0
 
 
-def check_numbers(signature, environment):
+def check_numbers(policy, environment):
     """Refuses a policy of fewer observations, or of another number of actions.
 
     Spaces are no part of a SavedModel. But one that an agent exported refuses an
@@ -200,18 +230,19 @@ def check_numbers(signature, environment):
     """
     space = environment.observation_space
     if isinstance(space, gym.spaces.Discrete):
-        dtype = signature.structured_input_signature[1]["observation"].dtype
         try:
-            signature(observation=tf.constant([space.start + space.n - 1], dtype))
+            policy([space.start + space.n - 1])
+            policy.begin()
         except tf.errors.InvalidArgumentError as error:
             raise training.UserError(
                 f"--model={FLAGS.model}: it does not take the last observation of "
                 f"{environment.id}, whose observations are {space}"
             ) from error
     space = environment.action_space
-    probabilities = signature.structured_outputs.get("action_probabilities")
-    if isinstance(space, gym.spaces.Discrete) and probabilities is not None:
-        number = probabilities.shape[-1]
+    outputs = policy.signature.structured_outputs
+    by_action = outputs.get("action_probabilities", outputs.get("q_values"))
+    if isinstance(space, gym.spaces.Discrete) and by_action is not None:
+        number = by_action.shape[-1]
         if number is not None and number != space.n:
             raise training.UserError(
                 f"--model={FLAGS.model}: it has {number} actions, those of "
@@ -236,7 +267,9 @@ def play(policy, environment, episodes, seed):
         observation = now.observation
         returns[current[playing]] += now.reward[playing]
         lengths[current[playing]] += 1
-        current += np.where(now.terminated | now.truncated, environment.num_envs, 0)
+        done = now.terminated | now.truncated
+        policy.forget(done)
+        current += np.where(done, environment.num_envs, 0)
     return returns, lengths
 
 

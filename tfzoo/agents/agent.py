@@ -154,6 +154,11 @@ class Agent(keras.Model):
         """Creates the variables that depend on the environment."""
         raise NotImplementedError
 
+    @property
+    def served_networks(self):
+        """The networks that the functions of `endpoints` run."""
+        return [self.network]
+
     def endpoints(self):
         """Returns what `export` serves: a dict of name to (function, input specs).
 

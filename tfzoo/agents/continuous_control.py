@@ -119,9 +119,9 @@ class ContinuousControlAgent(OffPolicyAgent):
         return (action - self.middle) / self.half_range
 
     @property
-    def network(self):
-        """What `export` serves: the actor."""
-        return self.actor
+    def served_networks(self):
+        """The networks that `export` serves: the actor."""
+        return [self.actor]
 
     def compile(
         self,

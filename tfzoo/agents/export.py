@@ -49,7 +49,8 @@ def _check_replaceable(filepath, format):
 
 def _write_saved_model(agent, filepath, verbose):
     archive = keras.export.ExportArchive()
-    archive.track(agent.network)
+    for network in agent.served_networks:
+        archive.track(network)
     if agent.observation_normalization is not None:
         archive.track(agent.observation_normalization)
     for name, (function, specs) in agent.endpoints().items():

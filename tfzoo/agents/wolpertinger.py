@@ -142,6 +142,11 @@ class Wolpertinger(DDPG):
         uniform = self.uniform_action(tf.shape(action), action_seed)
         return tf.where(explores, uniform, action), memory
 
+    @property
+    def served_networks(self):
+        """The networks that `export` serves: the actor and the critic."""
+        return [self.actor, self.critic]
+
     # Learning.
 
     def next_values(self, features, seed):

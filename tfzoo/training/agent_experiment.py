@@ -224,10 +224,18 @@ def finish(agent, environment, run_directory):
 
 
 def _animate(agent, run_directory):
+    memory = agent.initial_memory(1)
+
+    def policy(observation):
+        nonlocal memory
+        observation = tf.convert_to_tensor(observation)
+        action, memory = agent.act_from_memory(observation, memory, None, greedy=True)
+        return action
+
     try:
         frames, _ = record_episode(
             FLAGS.env,
-            lambda observation: agent(tf.convert_to_tensor(observation)),
+            policy,
             seed=FLAGS.seed,
             **environment_options(),
         )
