@@ -167,7 +167,7 @@ def test_the_dueling_network_has_advantages_of_mean_zero():
 
 def test_epsilon_is_how_often_actions_are_drawn():
     schedule = keras.optimizers.schedules.PolynomialDecay(1.0, 100, 0.2)
-    agent = table_agent(epsilon=schedule)
+    agent = table_agent(epsilon=schedule, learning_starts=1)
     observation = tf.zeros([20_000], tf.int32)
     for steps, epsilon in ((0, 1.0), (50, 0.6), (100, 0.2), (500, 0.2)):
         agent.step_counter.assign(steps)
@@ -184,6 +184,32 @@ def test_until_learning_starts_actions_are_uniform():
         agent.step_counter.assign(steps)
         action, _ = agent.explore_or_begin(observation, (), random.make_seed(steps))
         np.testing.assert_allclose(np.mean(action == 0), share, atol=0.02)
+
+
+def test_in_host_environments_numpy_acts_as_the_graph_would():
+    environment = make("CartPole-v1", 2, vectorization="sync")
+    spaces = environment.observation_space, environment.action_space
+    agent = DQN(*spaces, epsilon=0.0, normalize_observations=True, learning_starts=9)
+    agent.compile(keras.optimizers.Adam())
+    agent.observation_normalization.update(tf.random.normal([50, 4]) * 3.0)
+    agent.step_counter.assign(9)
+    observation = np.random.default_rng(0).normal(size=(500, 4)).astype(np.float32)
+    explore = agent.make_numpy_act()(0)
+    action, memory = explore(observation, (), 0)
+    assert action.dtype == np.int32
+    assert memory == ()
+    np.testing.assert_array_equal(action, agent(tf.constant(observation)))
+    agent.epsilon = 0.4
+    different = agent.make_numpy_act()(0)(observation, (), 0)[0] != action
+    np.testing.assert_allclose(different.mean(), 0.2, atol=0.05)
+    agent.step_counter.assign(8)
+    different = agent.make_numpy_act()(0)(observation, (), 0)[0] != action
+    np.testing.assert_allclose(different.mean(), 0.5, atol=0.06)
+    # What NumPy has no form of acts in the graph.
+    for options in {"dueling": True}, {"noisy": True}, {"distribution": "quantile"}:
+        other = DQN(*spaces, **options)
+        other.compile(keras.optimizers.Adam())
+        assert other.make_numpy_act() is None
 
 
 def test_noise_explores_and_evaluation_is_without_it():

@@ -21,13 +21,15 @@ as by one, from the observation that it was cut off at.
 """
 
 import keras
+import numpy as np
 import tensorflow as tf
 from gymnasium import spaces
 
 from tfzoo import random
 from tfzoo.agents.networks import q_network
 from tfzoo.agents.off_policy import OffPolicyAgent
-from tfzoo.environments import UnsupportedSpaceError
+from tfzoo.agents.worker_policy import dense_stack, normalization_statistics
+from tfzoo.environments import NumpyPolicy, UnsupportedSpaceError
 from tfzoo.environments.errors import check_positive_integer
 from tfzoo.layers import NoisyDense
 from tfzoo.losses import (
@@ -208,20 +210,67 @@ class DQN(OffPolicyAgent):
 
     def explore(self, observation, memory, seed):
         """Returns epsilon-greedy actions [N]; see `OffPolicyAgent.explore`."""
-        noise_seed, seed = tf.unstack(random.split(seed, 2))
         if self.noisy:
+            noise_seed, seed = tf.unstack(random.split(seed, 2))
             self.resample_noise(self.network, noise_seed)
         outputs = self.network(self.preprocess(observation), training=self.noisy)
         return self.epsilon_greedy(self.action_values(outputs), seed), memory
 
+    def explore_or_begin(self, observation, memory, seed):
+        """Explores, with an epsilon of 1 where learning has not started."""
+        return self.explore(observation, memory, seed)
+
+    def present_epsilon(self):
+        """Returns how often an action is drawn uniformly now, a float32 scalar."""
+        begins = self.step_counter.read_value() < self.learning_starts
+        return tf.where(begins, 1.0, self.value_at_step(self.epsilon))
+
     def epsilon_greedy(self, values, seed):
         """Returns the actions of largest value [N, A], or uniform ones, by epsilon."""
         greedy = tf.argmax(values, axis=-1, output_type=tf.int32)
-        epsilon_seed, action_seed = tf.unstack(random.split(seed, 2))
-        epsilon = self.value_at_step(self.epsilon)
-        explores = random.uniform(tf.shape(greedy), epsilon_seed) < epsilon
-        uniform = self.uniform_action(tf.shape(greedy), action_seed)
-        return tf.where(explores, uniform, greedy)
+        epsilon = self.present_epsilon()
+        # Where it is below epsilon, one uniform number over epsilon is another.
+        number = random.uniform(tf.shape(greedy), seed)
+        share = number / tf.maximum(epsilon, 1e-9)
+        uniform = tf.cast(share * self.num_actions, tf.int32)
+        uniform = tf.minimum(uniform, self.num_actions - 1)
+        return tf.where(number < epsilon, uniform, greedy)
+
+    def make_numpy_act(self):
+        """Returns what acts without TensorFlow, where the network is dense layers.
+
+        See `OffPolicyAgent.make_numpy_act`.
+        """
+        if not self._has_vector_observations or self.distribution or self.run_eagerly:
+            return None
+        try:
+            dense, activation = dense_stack(self.network)
+            NumpyPolicy([(x.kernel.numpy(), x.bias.numpy()) for x in dense], activation)
+        except ValueError:
+            return None
+
+        def numpy_act(seed):
+            policy = NumpyPolicy(
+                [(layer.kernel.numpy(), layer.bias.numpy()) for layer in dense],
+                activation,
+                **normalization_statistics(self),
+            )
+            generator = np.random.default_rng([seed, 1])
+            steps, epsilon = self.env_steps, self.epsilon
+            if callable(epsilon) or steps < self.learning_starts:
+                epsilon = float(self.present_epsilon())
+
+            def explore(observation, memory, t):
+                del t
+                features = np.reshape(observation, [len(observation), -1])
+                action = policy(features.astype(np.float32)).argmax(axis=-1)
+                explores = generator.random(len(action)) < epsilon
+                uniform = generator.integers(self.num_actions, size=len(action))
+                return np.where(explores, uniform, action).astype(np.int32), memory
+
+            return explore
+
+        return numpy_act
 
     # Learning.
 

@@ -146,6 +146,10 @@ class DRQN(DQN):
         memory = self.initial_memory(tf.shape(observation)[0])
         return self.act_from_memory(observation, memory, seed, greedy=greedy)[0]
 
+    def make_numpy_act(self):
+        """Returns None: an LSTM acts in the graph."""
+        return None
+
     def explore(self, observation, memory, seed):
         """Returns epsilon-greedy actions [N]; see `OffPolicyAgent.explore`."""
         values, memory = self.step_values(observation, memory)

@@ -216,8 +216,9 @@ def q_network(
     def stream(name, outputs):
         hidden = dense(hidden_units[-1], f"{name}_hidden", activation)(features)
         out = dense(outputs * (num_atoms or 1), name, dtype="float32")(hidden)
-        shape = (outputs,) if num_atoms is None else (outputs, num_atoms)
-        return keras.layers.Reshape(shape, name=f"{name}_by_action")(out)
+        if num_atoms is None:
+            return out
+        return keras.layers.Reshape((outputs, num_atoms), name=f"{name}_by_action")(out)
 
     if not dueling:
         return keras.Model(observation, stream("values", num_actions), name="q_network")

@@ -272,11 +272,12 @@ class ReplayBuffer(tf.Module):
         oldest = tf.reduce_max(intact)
 
         def draw(attempt, index, accepted):
-            copy_seed, age_seed = tf.unstack(
-                random.split(random.fold_in(seed, attempt), 2)
+            drawn = random.integers(
+                [2, batch_size],
+                random.fold_in(seed, attempt),
+                tf.stack([[self.num_envs], [tf.maximum(oldest, 1)]]),
             )
-            copy = random.integers([batch_size], copy_seed, self.num_envs)
-            age = 1 + random.integers([batch_size], age_seed, tf.maximum(oldest, 1))
+            copy, age = drawn[0], 1 + drawn[1]
             position = (tf.gather(self._head, copy) - age) % self.length
             new = position + self.length * copy
             index = tf.where(accepted, index, new)

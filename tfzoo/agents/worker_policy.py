@@ -21,10 +21,42 @@ def worker_policy(agent):
       ValueError: if the policy is of another form.
     """
     policy = keras.Model(agent.network.input, agent.network.outputs[0])
-    dense, log_stddev = [], None
+    log_stddev = None
     for layer in policy.layers:
         if isinstance(layer, DiagonalGaussianHead):
-            log_stddev, layer = layer.log_stddev.numpy(), layer.mean
+            log_stddev = layer.log_stddev.numpy()
+    dense, activation = dense_stack(policy)
+    return NumpyPolicy(
+        [(layer.kernel.numpy(), layer.bias.numpy()) for layer in dense],
+        activation,
+        log_stddev=log_stddev,
+        **normalization_statistics(agent),
+    )
+
+
+def normalization_statistics(agent):
+    """Returns the arguments of `NumpyPolicy` that normalise observations."""
+    normalization = agent.observation_normalization
+    if normalization is None:
+        return {}
+    return {
+        "mean": np.ravel(normalization.mean),
+        "variance": np.ravel(normalization.variance),
+        "epsilon": normalization.epsilon,
+        "clip": normalization.clip,
+    }
+
+
+def dense_stack(network):
+    """Returns the dense layers of a network that has no others, and their activation.
+
+    Raises:
+      ValueError: if it has others, or they are of another form than `NumpyPolicy` has.
+    """
+    dense = []
+    for layer in network.layers:
+        if isinstance(layer, DiagonalGaussianHead):
+            layer = layer.mean
         if isinstance(layer, keras.layers.Dense):
             dense.append(layer)
         elif not isinstance(layer, (keras.layers.InputLayer, keras.layers.Flatten)):
@@ -43,18 +75,4 @@ def worker_policy(agent):
             "worker processes can act with dense layers of one activation and with "
             f"biases only, got {sorted(activations)}"
         )
-    statistics = {}
-    normalization = agent.observation_normalization
-    if normalization is not None:
-        statistics = {
-            "mean": np.ravel(normalization.mean),
-            "variance": np.ravel(normalization.variance),
-            "epsilon": normalization.epsilon,
-            "clip": normalization.clip,
-        }
-    return NumpyPolicy(
-        [(layer.kernel.numpy(), layer.bias.numpy()) for layer in dense],
-        activations.pop() if activations else "tanh",
-        log_stddev=log_stddev,
-        **statistics,
-    )
+    return dense, activations.pop() if activations else "tanh"
