@@ -36,6 +36,7 @@ define_off_policy_flags(
     learning_starts=5_000,
     replay_capacity=10_000,
     max_gradient_norm=0.0,
+    anneal=True,
 )
 define_value_flags(
     double=False,

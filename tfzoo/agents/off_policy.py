@@ -171,6 +171,7 @@ class OffPolicyAgent(Agent):
             frame_stack=self.frame_stack,
             priority_exponent=self.priority_exponent,
         )
+        replay.check_num_steps(self.num_steps)
         # What only a function holds is in no checkpoint.
         self._replay = lambda: replay
         self._stored_replay = replay if self.replay_checkpoint else None

@@ -176,11 +176,7 @@ class ReplayBuffer(tf.Module):
           ValueError: if T is so large that steps would overwrite each other.
         """
         num_steps = trajectory.reward.shape[0]
-        if 2 * num_steps + self.frame_stack > self.length:
-            raise ValueError(
-                f"{num_steps} steps may take {2 * num_steps} of the {self.length} rows "
-                f"that each of {self.num_envs} copies has; give a larger capacity"
-            )
+        self.check_num_steps(num_steps)
         advance = 1 + tf.cast(trajectory.done, tf.int32)
         head = self._head.read_value()
         position = head + tf.cumsum(advance, axis=0, exclusive=True)
@@ -208,6 +204,19 @@ class ReplayBuffer(tf.Module):
         )
         self._advance(tf.reduce_sum(advance, axis=0), 2 * num_steps)
         self.num_added.assign_add(tf.size(trajectory.reward, tf.int64))
+
+    def check_num_steps(self, num_steps):
+        """Refuses more steps at once than there are rows for.
+
+        Raises:
+          ValueError: if some of them would overwrite others.
+        """
+        if 2 * num_steps + self.frame_stack > self.length:
+            raise ValueError(
+                f"{num_steps} steps may take {2 * num_steps} of the {self.length} rows "
+                f"that each of {self.num_envs} copies has; give a larger "
+                "replay_capacity"
+            )
 
     def cut(self):
         """Ends the episodes under way, as if they were truncated; no step follows."""
