@@ -38,6 +38,8 @@ def main():
         training.check_video_path(FLAGS.video)
     saved_model, values, of_run = find_model()
     options = training.environment_options(values)
+    # It makes episodes for learning, of which a game has several.
+    options.pop("life_loss", None)
     environment = make(
         values.env,
         min(FLAGS.episodes, _HOST_COPIES),

@@ -116,6 +116,27 @@ def test_atari_games_are_preprocessed():
 
 
 @needs_atari
+def test_an_atari_game_goes_on_after_an_episode_that_ended_with_a_life():
+    environment = recipe_for("ALE/Breakout-v5", life_loss=True).make()
+    ale = environment.unwrapped.ale
+    environment.reset(seed=0)
+    lives, frames = [], []
+    while len(lives) < 6:
+        _, _, terminated, truncated, _ = environment.step(1)
+        assert not truncated
+        if terminated:
+            lives.append(ale.lives())
+            environment.reset()
+            frames.append(ale.getEpisodeFrameNumber())
+    # Five lives, of which the fifth ends the game; then a new one begins.
+    assert lives == [4, 3, 2, 1, 0, 4]
+    assert frames[:4] == sorted(frames[:4])
+    assert frames[4] < frames[0]
+    with make("ALE/Breakout-v5", life_loss=True) as learning:
+        assert learning.with_num_envs(1).environment_kwargs == {}
+
+
+@needs_atari
 def test_atari_frame_skip_is_not_the_environment_s():
     with pytest.raises(ValueError, match="frame-skip"):
         recipe_for("ALE/Pong-v5", frameskip=4).make()
@@ -128,11 +149,16 @@ def test_atari_memory_is_left_as_it_is():
 
 
 @pytest.mark.parametrize(
-    "id", ["CartPole-v1", pytest.param("ALE/Pong-v5", marks=needs_atari)]
+    ("id", "arguments"),
+    [
+        ("CartPole-v1", {}),
+        ("CartPolePositions-v1", {}),
+        pytest.param("ALE/Pong-v5", {"life_loss": True}, marks=needs_atari),
+    ],
 )
-def test_a_recipe_s_copy_is_made_without_tensorflow(id, tmp_path):
+def test_a_recipe_s_copy_is_made_without_tensorflow(id, arguments, tmp_path):
     path = tmp_path / "recipe.pickle"
-    recipe = recipe_for(id)
+    recipe = recipe_for(id, **arguments)
     path.write_bytes(cloudpickle.dumps(tuple(recipe)))
     program = (
         "import pickle, sys, gymnasium\n"

@@ -31,30 +31,67 @@ _ATARI_FRAME_SKIP = 4
 _ATARI_FRAME_STACK = 4
 
 
-def _positions(environment):
-    space = environment.observation_space
-    return gym.wrappers.TransformObservation(
-        environment,
-        lambda observation: observation[[0, 2]],
-        gym.spaces.Box(space.low[[0, 2]], space.high[[0, 2]]),
-    )
+# The functions below return functions that are made in them, and so pickled by value.
 
 
-def _flickering(environment):
-    def flicker(observation):
-        is_shown = environment.unwrapped.np_random.random() < 0.5
-        return observation if is_shown else np.zeros_like(observation)
+def _ending_with_a_life():
+    class EndsWithALife(gym.Wrapper):
+        """Terminates where a life is lost; the game goes on with the next episode."""
 
-    return gym.wrappers.TransformObservation(
-        environment, flicker, environment.observation_space
-    )
+        lives, game_is_over = 0, True
+
+        def step(self, action):
+            observation, reward, terminated, truncated, info = self.env.step(action)
+            self.game_is_over = terminated or truncated
+            lives = self.unwrapped.ale.lives()
+            terminated |= 0 < lives < self.lives
+            self.lives = lives
+            return observation, reward, terminated, truncated, info
+
+        def reset(self, *, seed=None, options=None):
+            if self.game_is_over or seed is not None:
+                observation, info = self.env.reset(seed=seed, options=options)
+            else:
+                observation, _, terminated, truncated, info = self.env.step(0)
+                if terminated or truncated:
+                    observation, info = self.env.reset(options=options)
+            self.game_is_over = False
+            self.lives = self.unwrapped.ale.lives()
+            return observation, info
+
+    return lambda environment: EndsWithALife(environment)
+
+
+def _positions():
+    def wrap(environment):
+        space = environment.observation_space
+        return gym.wrappers.TransformObservation(
+            environment,
+            lambda observation: observation[[0, 2]],
+            gym.spaces.Box(space.low[[0, 2]], space.high[[0, 2]]),
+        )
+
+    return wrap
+
+
+def _flickering():
+    def wrap(environment):
+        def flicker(observation):
+            is_shown = environment.unwrapped.np_random.random() < 0.5
+            return observation if is_shown else np.zeros_like(observation)
+
+        return gym.wrappers.TransformObservation(
+            environment, flicker, environment.observation_space
+        )
+
+    return wrap
 
 
 # Environments that show a part of another: its id, and the wrapper that hides the rest.
 # The in-graph forms are in `cartpole.py`.
 _PARTIAL = {
-    "CartPoleFlickering-v1": ("CartPole-v1", lambda e: _flickering(e)),
-    "CartPolePositions-v1": ("CartPole-v1", lambda e: _positions(e)),
+    "CartPoleFlickering-v1": ("CartPole-v1", _flickering()),
+    "CartPolePositions-v1": ("CartPole-v1", _positions()),
 }
 
 
@@ -85,7 +122,9 @@ def recipe_for(id, max_episode_steps=None, **environment_kwargs):
     Atari games get the preprocessing of Mnih et al. 2015 (doi:10.1038/nature14236) in
     the form of Machado et al. 2018 (arXiv:1709.06009): 84x84 grey images, a frame skip
     of 4, and the last 4 images as channels, so that observations are uint8 [84, 84, 4].
-    Sticky actions are the environment's own `repeat_action_probability`.
+    Sticky actions are the environment's own `repeat_action_probability`. With
+    `life_loss=True`, which is for learning only, an episode terminates with a life, and
+    the next one goes on with the game.
 
     Args:
       id: a registered id; "module:id" imports the module first.
@@ -110,10 +149,12 @@ def recipe_for(id, max_episode_steps=None, **environment_kwargs):
     ):
         wrappers = [_PARTIAL[id][1]] if id in _PARTIAL else []
         return Recipe(spec, {**arguments, **time_limit}, wrappers)
+    life_loss = arguments.pop("life_loss", False)
     wrappers = [
         functools.partial(
             gym.wrappers.AtariPreprocessing, frame_skip=_ATARI_FRAME_SKIP
         ),
+        *([_ending_with_a_life()] if life_loss else []),
         functools.partial(
             gym.wrappers.FrameStackObservation, stack_size=_ATARI_FRAME_STACK
         ),

@@ -134,7 +134,13 @@ class HostEnvironment(Environment):
         )
 
     def with_num_envs(self, num_envs):
-        """Returns the same environment anew, with another number of copies."""
+        """Returns the same environment anew, with another number of copies.
+
+        Agents are evaluated on these: whole games, where `life_loss` ends episodes
+        before.
+        """
+        environment_kwargs = dict(self.environment_kwargs)
+        environment_kwargs.pop("life_loss", None)
         return HostEnvironment(
             self.id,
             num_envs,
@@ -142,7 +148,7 @@ class HostEnvironment(Environment):
             max_episode_steps=self.max_episode_steps,
             action_bounds=self.action_bounds,
             reward_transform=self.reward_transform,
-            **self.environment_kwargs,
+            **environment_kwargs,
         )
 
     def close(self):

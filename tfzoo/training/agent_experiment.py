@@ -78,6 +78,9 @@ def define_agent_flags(*, max_gradient_norm, discount=0.99, **training_defaults)
         lambda scale: 0 < scale < math.inf,
         message="must be a positive number",
     )
+    flags.DEFINE_boolean(
+        "clip_rewards", False, "Agents learn from the signs of rewards, as for Atari."
+    )
     flags.DEFINE_integer(
         "evaluation_episodes", 100, "Episodes to evaluate the end of training on.", 1
     )
@@ -118,13 +121,17 @@ def define_at_least_zero(name, default, help):
 
 def make_environment():
     """Makes the environment that the flags name."""
-    scale = FLAGS.reward_scale
+    scale, clip = FLAGS.reward_scale, FLAGS.clip_rewards
+
+    def transform(reward):
+        return scale * (tf.sign(reward) if clip else reward)
+
     return make(
         FLAGS.env,
         FLAGS.num_envs,
         vectorization=FLAGS.vectorization,
         num_workers=FLAGS.num_workers,
-        reward_transform=None if scale == 1.0 else lambda reward: reward * scale,
+        reward_transform=transform if clip or scale != 1.0 else None,
         **environment_options(),
     )
 
@@ -225,6 +232,8 @@ def finish(agent, environment, run_directory):
 
 def _animate(agent, run_directory):
     memory = agent.initial_memory(1)
+    options = environment_options()
+    options.pop("life_loss", None)
 
     def policy(observation):
         nonlocal memory
@@ -237,7 +246,7 @@ def _animate(agent, run_directory):
             FLAGS.env,
             policy,
             seed=FLAGS.seed,
-            **environment_options(),
+            **options,
         )
     except Exception as error:
         # Renderers fail in many ways where there is no display; the run is done.
