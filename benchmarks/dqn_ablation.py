@@ -12,6 +12,7 @@ Each finished run is kept in --runs and not repeated. It prints a Markdown table
 """
 
 import json
+import math
 import os
 import pathlib
 import statistics
@@ -43,7 +44,7 @@ VARIANTS = {
     "3 steps": {"n_step": 3},
     "noisy": _NOISY,
     "categorical": _CATEGORICAL,
-    "quantile": {"distribution": "quantile", "num_atoms": 51, "huber_delta": 1.0},
+    "quantile": {"distribution": "quantile", "num_atoms": 51},
     "double, dueling, prioritised": {"double": True, "dueling": True, **_PRIORITIES},
     "rainbow": {
         "double": True,
@@ -126,8 +127,7 @@ def row(variant, runs):
     """Returns a row of the table."""
     steps = [steps_to_solve(means) for means in runs]
     solved = sorted(s for s in steps if s is not None)
-    # An unsolved run counts as the longest, which the median does not mind.
-    median = statistics.median([s or _STEPS + 1 for s in steps])
+    median = statistics.median([s or math.inf for s in steps])
     median = f"{median:,.0f}" if median <= _STEPS else f"more than {_STEPS:,}"
     spread = f"{solved[0]:,} to {solved[-1]:,}" if solved else ""
     return f"| {variant} | {len(solved)} of {len(steps)} | {median} | {spread} |"

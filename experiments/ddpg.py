@@ -43,7 +43,7 @@ def main():
         noise=FLAGS.noise,
         noise_stddev=FLAGS.noise_stddev,
         noise_theta=FLAGS.noise_theta,
-        **continuous_control_options(),
+        **continuous_control_options(environment),
     )
     compile_continuous_control(agent)
     train_and_finish(agent, environment)

@@ -57,7 +57,11 @@ flags.DEFINE_enum(
 flags.DEFINE_integer(
     "num_atoms", None, "Atoms (51 by default) or quantiles (200).", lower_bound=2
 )
-flags.DEFINE_float("value_min", -10.0, "First atom of --distribution=categorical.")
+flags.DEFINE_float(
+    "value_min",
+    -10.0,
+    "First atom of --distribution=categorical; values of CartPole are 0 to 100.",
+)
 flags.DEFINE_float("value_max", 10.0, "Last atom of --distribution=categorical.")
 
 
@@ -75,7 +79,7 @@ def main():
         num_atoms=FLAGS.num_atoms,
         value_range=(FLAGS.value_min, FLAGS.value_max),
         **value_options(),
-        **off_policy_options(),
+        **off_policy_options(environment),
     )
     agent.compile(
         keras.optimizers.Adam(**optimizer_options(gradient_steps_of_run())),

@@ -71,7 +71,7 @@ def main():
         burn_in=FLAGS.burn_in,
         stored_state=FLAGS.stored_state,
         **value_options(),
-        **off_policy_options(),
+        **off_policy_options(environment),
     )
     agent.compile(
         keras.optimizers.Adam(**optimizer_options(gradient_steps_of_run())),

@@ -10,11 +10,16 @@ from absl import flags
 
 from tfzoo.agents import SAC
 from tfzoo.training import run_experiment
-from tfzoo.training.agent_experiment import make_environment, train_and_finish
+from tfzoo.training.agent_experiment import (
+    make_environment,
+    optimizer_options,
+    train_and_finish,
+)
 from tfzoo.training.off_policy_experiment import (
     compile_continuous_control,
     continuous_control_options,
     define_continuous_control_flags,
+    gradient_steps_of_run,
 )
 
 FLAGS = flags.FLAGS
@@ -28,6 +33,11 @@ flags.DEFINE_boolean("adapt_temperature", True, "Steer the entropy to the target
 flags.DEFINE_float(
     "target_entropy", None, "In nats; by default minus the numbers of an action."
 )
+flags.register_validator(
+    "target_entropy",
+    lambda x: x is None or math.isfinite(x),
+    message="must be finite",
+)
 
 
 def main():
@@ -38,10 +48,11 @@ def main():
         environment.action_space,
         temperature=FLAGS.temperature,
         target_entropy=FLAGS.target_entropy if FLAGS.adapt_temperature else "fixed",
-        **continuous_control_options(),
+        **continuous_control_options(environment),
     )
+    options = {**optimizer_options(gradient_steps_of_run()), "global_clipnorm": None}
     compile_continuous_control(
-        agent, temperature_optimizer=keras.optimizers.Adam(FLAGS.learning_rate)
+        agent, temperature_optimizer=keras.optimizers.Adam(**options)
     )
     train_and_finish(agent, environment)
 

@@ -50,7 +50,7 @@ def main():
         policy_delay=FLAGS.policy_delay,
         target_noise=FLAGS.target_noise,
         target_noise_clip=FLAGS.target_noise_clip,
-        **continuous_control_options(),
+        **continuous_control_options(environment),
     )
     compile_continuous_control(agent)
     train_and_finish(agent, environment)

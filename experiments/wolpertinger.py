@@ -78,7 +78,7 @@ def main():
         noise="gaussian",
         noise_stddev=FLAGS.noise_stddev,
         epsilon=FLAGS.epsilon,
-        **continuous_control_options(),
+        **continuous_control_options(environment),
     )
     compile_continuous_control(agent)
     train_and_finish(agent, environment)

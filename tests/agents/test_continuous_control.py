@@ -333,8 +333,10 @@ def test_a_host_environment_is_learned_from():
         **SMALL,
     )
     agent.compile(jit_compile=False)
-    history = agent.fit(environment, 12, verbose=0).history
+    history = agent.fit(environment, 12, steps_per_epoch=2, verbose=0).history
     assert history["gradient_steps"] == [0, 0, 0, 1, 1, 1]
+    assert np.isnan(history["critic_loss"][:3]).all()
+    assert np.isfinite(history["critic_loss"][3:]).all()
 
 
 @pytest.mark.parametrize(
@@ -362,3 +364,17 @@ def test_bad_arguments_are_named(algorithm, arguments, message):
 def test_other_actions_are_refused(algorithm, space):
     with pytest.raises(UnsupportedSpaceError, match="finite bounds is, and DQN takes"):
         AGENTS[algorithm](SPACES[0], space)
+
+
+def test_actions_are_not_scaled_twice():
+    environment = Pendulum(action_bounds="rescale")
+    agent = DDPG(environment.observation_space, environment.action_space, **SMALL)
+    agent.compile()
+    with pytest.raises(ValueError, match="scales its actions to the bounds itself"):
+        agent.prepare(environment)
+
+
+def test_a_number_that_cannot_change_is_refused():
+    space = gym.spaces.Box(np.float32([-1.0, 2.0]), np.float32([1.0, 2.0]))
+    with pytest.raises(UnsupportedSpaceError, match="cannot change"):
+        DDPG(SPACES[0], space)

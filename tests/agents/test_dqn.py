@@ -210,6 +210,18 @@ def test_in_host_environments_numpy_acts_as_the_graph_would():
         other = DQN(*spaces, **options)
         other.compile(keras.optimizers.Adam())
         assert other.make_numpy_act() is None
+    features = keras.Input((4,))
+    shared = keras.layers.Dense(4, "relu")
+    hidden = shared(features)
+    for body in (hidden + features, shared(hidden), hidden * 0.1):
+        network = keras.Model(features, keras.layers.Dense(2)(body))
+        other = DQN(*spaces, network=network)
+        other.compile(keras.optimizers.Adam())
+        assert other.make_numpy_act() is None
+    leaky = keras.layers.Dense(4, activation=keras.layers.LeakyReLU(0.2))(features)
+    other = DQN(*spaces, network=keras.Model(features, keras.layers.Dense(2)(leaky)))
+    other.compile(keras.optimizers.Adam())
+    assert other.make_numpy_act() is None
 
 
 def test_noise_explores_and_evaluation_is_without_it():
@@ -297,9 +309,9 @@ def test_host_and_graph_environments_are_learned_from_alike():
     environment = make("CartPole-v1", 3, vectorization="sync")
     agent = rainbow(environment)
     _, history = weights_after(agent, environment, 75, jit_compile=False)
-    assert history["gradient_steps"] == [0, 0, 2, 2, 2]
-    assert np.isnan(history["loss"][:2]).all()
-    assert np.isfinite(history["loss"][2:]).all()
+    # An epoch of a host environment is about a thousand steps.
+    assert history["gradient_steps"] == [6]
+    assert np.isfinite(history["loss"]).all()
     assert int(agent.replay.num_added) == 75
     # Another `fit` goes on with the same episodes; a new environment cuts them.
     before = agent.replay._head.numpy()
@@ -354,6 +366,8 @@ def test_a_chain_is_learned_exactly():
         ({"epsilon": 1.5}, "epsilon must be between 0 and 1"),
         ({"target_rate": 0.0}, r"target_rate must be in \(0, 1\]"),
         ({"n_step": 0}, "n_step must be a positive integer"),
+        ({"num_atoms": 1, "distribution": "quantile"}, "num_atoms must be an integer"),
+        ({"noisy": True, "network": table_network((2,))}, "layers of NoisyDense"),
         ({"value_range": (1, 1), "distribution": "categorical"}, "value_range"),
         ({"network": table_network((5,))}, r"outputs \('B', 2\), got \('B', 5\)"),
         ({"learning_starts": 0}, "learning_starts must be a positive integer"),

@@ -225,6 +225,10 @@ def test_evaluation_remembers_within_an_episode_only():
         ({"sequence_length": 0}, "sequence_length must be a positive integer"),
         ({"burn_in": -1}, "burn_in must be a whole number, got -1"),
         ({"n_step": 3}, "DRQN has no n_step"),
+        (
+            {"network": keras.Sequential([keras.Input((None, 3))])},
+            "the network must have outputs",
+        ),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):

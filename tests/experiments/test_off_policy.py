@@ -30,12 +30,21 @@ def train(programs, algorithm, run_dir, *flags, **arguments):
     ("algorithm", "flags"),
     [
         ("dqn", ("--dueling", "--double", "--n_step=3", "--priority_exponent=0.6")),
-        ("dqn", ("--noisy", "--epsilon_start=0", "--distribution=quantile")),
+        (
+            "dqn",
+            (
+                "--noisy",
+                "--epsilon_start=0",
+                "--distribution=quantile",
+                "--mixed_precision",
+            ),
+        ),
         ("dqn", ("--vectorization=sync", "--epsilon_schedule=exponential", "--anneal")),
         ("drqn", ("--burn_in=2", "--nostored_state", "--env=CartPoleFlickering-v1")),
+        ("drqn", ("--mixed_precision", "--priority_exponent=0.6")),
         ("ddpg", ("--num_steps=4", "--jit_compile=false")),
         ("td3", ("--num_steps=4", "--vectorization=sync")),
-        ("sac", ("--num_steps=4", "--actor_learning_rate=1e-4")),
+        ("sac", ("--num_steps=4", "--actor_learning_rate=1e-4", "--mixed_precision")),
         ("wolpertinger", ("--num_steps=4", "--num_neighbors=3")),
     ],
 )
@@ -106,6 +115,12 @@ def test_a_stopped_run_goes_on_with_or_without_its_memories(
         ("td3", ("--actor_learning_rate=0",), "--actor_learning_rate=0"),
         ("td3", ("--noise=pink",), "--noise=pink"),
         ("sac", ("--temperature=0",), "--temperature=0"),
+        ("sac", ("--action_bounds=rescale",), "scales its actions to the bounds"),
+        (
+            "dqn",
+            ("--epsilon_schedule=exponential", "--epsilon_end=0"),
+            "--epsilon_schedule=exponential: --epsilon_start=1.0 and",
+        ),
     ],
 )
 def test_bad_input_is_one_line(programs, tmp_path, algorithm, flags, message):

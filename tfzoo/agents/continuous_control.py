@@ -79,16 +79,29 @@ class ContinuousControlAgent(OffPolicyAgent):
 
     def _check_action_space(self, space):
         is_box = isinstance(space, spaces.Box) and len(space.shape) == 1
-        if not is_box or not np.all(np.isfinite([space.low, space.high])):
+        if not is_box or not np.all(np.isfinite(space.high - space.low)):
             raise UnsupportedSpaceError(
                 f"action space {space} is not supported by {type(self).__name__}; a "
                 "Box of one dimension with finite bounds is, and DQN takes Discrete"
             )
 
+    def prepare(self, environment):
+        """Creates every variable that training needs; see `Agent.prepare`."""
+        if environment.action_bounds == "rescale":
+            raise ValueError(
+                f"{type(self).__name__} scales its actions to the bounds itself; give "
+                'action_bounds="clip"'
+            )
+        super().prepare(environment)
+
     def _set_bounds(self, space):
         self.num_dimensions = space.shape[0]
         self.middle = (space.high + space.low).astype(np.float32) / 2
         self.half_range = (space.high - space.low).astype(np.float32) / 2
+        if np.any(self.half_range <= 0):
+            raise UnsupportedSpaceError(
+                f"action space {space} is not supported: a number of it cannot change"
+            )
 
     # What an algorithm gives.
 

@@ -15,7 +15,9 @@ on steps drawn from a replay buffer, Q' being an older copy of Q. Switches add
   - distribution: "categorical" is C51 (Bellemare et al. 2017, arXiv:1707.06887),
     "quantile" QR-DQN (Dabney et al. 2017, arXiv:1710.10044).
 
-All at once are Rainbow (Hessel et al. 2017, arXiv:1710.02298). Unlike in many
+All at once are Rainbow (Hessel et al. 2017, arXiv:1710.02298), but that priorities of
+distributions are their losses, not divergences, and that Q has one noise in both of its
+parts of a double target. Unlike in many
 implementations an episode that is cut off by a time limit is bootstrapped, by n steps
 as by one, from the observation that it was cut off at.
 """
@@ -62,7 +64,7 @@ class DQN(OffPolicyAgent):
       num_atoms: K, by default 51 atoms or 200 quantiles.
       value_range: the first and the last atom of "categorical".
       huber_delta: the error from which on the loss is linear; None for half the
-        squared error. Of quantiles it is kappa.
+        squared error. The quantile loss has a kappa of 1 instead.
       epsilon: how often an action is drawn uniformly, a number or a
         `keras.optimizers.schedules.LearningRateSchedule` over environment steps; with
         `noisy`, 0 as a rule.
@@ -115,6 +117,10 @@ class DQN(OffPolicyAgent):
                 "distribution must be 'categorical', 'quantile' or None, got "
                 f"{distribution!r}"
             )
+        if num_atoms is not None and (num_atoms != int(num_atoms) or num_atoms < 2):
+            raise ValueError(
+                f"num_atoms must be an integer of at least 2, got {num_atoms}"
+            )
         if not 0 < target_rate <= 1:
             raise ValueError(f"target_rate must be in (0, 1], got {target_rate}")
         if not callable(epsilon) and not 0 <= epsilon <= 1:
@@ -149,7 +155,7 @@ class DQN(OffPolicyAgent):
             self.loss_function = CategoricalQLearningLoss()
         else:
             self.num_atoms = num_atoms or 200
-            self.loss_function = QuantileQLearningLoss(huber_delta or 0.0)
+            self.loss_function = QuantileQLearningLoss()
         self.network = network or self.make_network(
             num_atoms=self.num_atoms,
             dueling=dueling,
@@ -157,6 +163,10 @@ class DQN(OffPolicyAgent):
             **(network_options or {}),
         )
         self.check_network(self.network)
+        if noisy and not any(
+            isinstance(x, NoisyDense) for x in self.network._flatten_layers()
+        ):
+            raise ValueError("noisy=True needs a network with layers of NoisyDense")
         self.target_network = keras.models.clone_model(self.network)
         self.target_network.set_weights(self.network.get_weights())
         self.target_network.trainable = False
@@ -344,7 +354,7 @@ class DQN(OffPolicyAgent):
 
     def resample_noise(self, network, seed):
         """Draws the noise of a network's noisy layers anew."""
-        layers = [x for x in network.layers if isinstance(x, NoisyDense)]
+        layers = [x for x in network._flatten_layers() if isinstance(x, NoisyDense)]
         for layer, one in zip(
             layers, tf.unstack(random.split(seed, len(layers))), strict=True
         ):

@@ -41,7 +41,8 @@ class DRQN(DQN):
         to (values [B, L, A], hidden, cell); by default `networks.recurrent_q_network`.
       network_options: a dict of arguments for `networks.recurrent_q_network`.
       sequence_length: L, the steps of a sequence that are learned from.
-      burn_in: the steps before them that are not.
+      burn_in: the steps before them that are not. Sequences begin at any step, so that
+        the first `burn_in` steps of an episode are never learned from.
       stored_state: whether sequences begin with the state that was stored when the
         step was taken; otherwise with zeros.
       double, dueling, huber_delta, epsilon, target_period, target_rate, **kwargs: see
@@ -68,7 +69,7 @@ class DRQN(DQN):
         check_positive_integer("sequence_length", sequence_length)
         if burn_in != int(burn_in) or burn_in < 0:
             raise ValueError(f"burn_in must be a whole number, got {burn_in}")
-        for name in ("noisy", "n_step", "distribution", "num_atoms"):
+        for name in ("noisy", "n_step", "distribution", "num_atoms", "value_range"):
             if name in kwargs:
                 raise ValueError(f"DRQN has no {name}; DQN has")
         super().__init__(
@@ -98,7 +99,7 @@ class DRQN(DQN):
           ValueError: if they are not.
         """
         shapes = network.output_shape
-        if len(shapes) != 3 or shapes[0][-1] != self.num_actions:
+        if len(network.outputs) != 3 or shapes[0][-1] != self.num_actions:
             raise ValueError(
                 f"the network must have outputs (values ('B', 'L', {self.num_actions})"
                 f", hidden, cell), got {shapes}"
@@ -128,6 +129,10 @@ class DRQN(DQN):
         features = self.preprocess(observation)[:, tf.newaxis]
         values, *memory = self.network([features, *memory])
         return values[:, 0], tuple(memory)
+
+    def q_values(self, observation):
+        """Returns the values of all actions, [B, A], at the beginning of an episode."""
+        return self.step_values(observation, self.initial_memory(len(observation)))[0]
 
     def call(self, observation):
         """Returns the greedy actions [B] at the beginning of an episode."""
@@ -240,7 +245,11 @@ class DRQN(DQN):
         }
         share = _PRIORITY_OF_LARGEST
         mean_error = tf.reduce_sum(error, axis=0) / total
-        return metrics, share * tf.reduce_max(error, axis=0) + (1 - share) * mean_error
+        priority = share * tf.reduce_max(error, axis=0) + (1 - share) * mean_error
+        # A sequence that ended within the burn-in tells nothing yet: it is drawn again.
+        return metrics, tf.where(
+            tf.reduce_any(batch.mask, axis=0), priority, tf.reduce_max(priority)
+        )
 
     # Serving.
 

@@ -218,7 +218,9 @@ def q_network(
         out = dense(outputs * (num_atoms or 1), name, dtype="float32")(hidden)
         if num_atoms is None:
             return out
-        return keras.layers.Reshape((outputs, num_atoms), name=f"{name}_by_action")(out)
+        return keras.layers.Reshape(
+            (outputs, num_atoms), dtype="float32", name=f"{name}_by_action"
+        )(out)
 
     if not dueling:
         return keras.Model(observation, stream("values", num_actions), name="q_network")
@@ -268,6 +270,8 @@ def recurrent_q_network(
         return_state=True,
         # Of cuDNN's there is no form for XLA.
         use_cudnn=False,
+        # States are stored and come back.
+        dtype="float32",
         kernel_initializer=initializer(1.0),
         recurrent_initializer=initializer(1.0),
     )(outputs, initial_state=[hidden, cell])

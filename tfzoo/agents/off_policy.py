@@ -17,6 +17,8 @@ from tfzoo.agents.trajectory import (
 from tfzoo.environments import InGraphEnvironment, ParallelRollouts
 from tfzoo.environments.errors import check_positive_integer
 
+_HOST_STEPS_PER_EPOCH = 1_000
+
 
 class OffPolicyAgent(Agent):
     """Adds its steps to a replay buffer and learns from batches of it.
@@ -25,6 +27,9 @@ class OffPolicyAgent(Agent):
     an in-graph environment, acting, stepping, storing, sampling and learning over many
     iterations are one compiled call. With a host environment, acting is one compiled
     call for all copies, storing one for an iteration, and learning one.
+
+    The replay buffer belongs to the environment: `fit` on another one, or `compile`,
+    begins an empty one.
 
     A subclass gives `explore`, `initial_memory` and `update`, and makes what is to be
     learned from of the rows that were drawn.
@@ -141,6 +146,13 @@ class OffPolicyAgent(Agent):
     def steps_per_iteration(self, environment):
         """Returns the environment steps, over all copies, of one iteration."""
         return self.num_steps * environment.num_envs
+
+    def _steps_per_epoch(self, environment, steps_per_epoch, unit):
+        in_graph = isinstance(environment, InGraphEnvironment)
+        if steps_per_epoch is None and not in_graph:
+            # Iterations of few steps, between which callbacks would cost as much.
+            return -(-_HOST_STEPS_PER_EPOCH // unit) * unit
+        return super()._steps_per_epoch(environment, steps_per_epoch, unit)
 
     def prepare(self, environment):
         """Creates every variable that training needs; see `Agent.prepare`."""

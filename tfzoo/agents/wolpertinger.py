@@ -60,6 +60,9 @@ class Wolpertinger(DDPG):
     ):
         embedding = np.asarray(action_embedding, np.float32)
         check_positive_integer("num_neighbors", num_neighbors)
+        for name in ("target_noise", "target_noise_clip"):
+            if name in kwargs:
+                raise ValueError(f"Wolpertinger has no {name}; TD3 has")
         if not 0 <= epsilon <= 1:
             raise ValueError(f"epsilon must be between 0 and 1, got {epsilon}")
         if isinstance(action_space, spaces.Discrete):

@@ -54,25 +54,35 @@ def dense_stack(network):
       ValueError: if it has others, or they are of another form than `NumpyPolicy` has.
     """
     dense = []
-    for layer in network.layers:
+    # Its operations, of which layers are some: `x + y` is one as well.
+    for layer in network.operations:
         if isinstance(layer, DiagonalGaussianHead):
             layer = layer.mean
-        if isinstance(layer, keras.layers.Dense):
+        if type(layer) is keras.layers.Dense:
             dense.append(layer)
         elif not isinstance(layer, (keras.layers.InputLayer, keras.layers.Flatten)):
             raise ValueError(
                 f"worker processes can act with dense layers only, and {layer.name} is "
                 f'a {type(layer).__name__}; use vectorization="async"'
             )
+    if len(set(map(id, dense))) < len(dense) or any(
+        len(layer._inbound_nodes) > 1 for layer in network.operations
+    ):
+        raise ValueError("worker processes cannot act with layers that are used twice")
     if dense[-1].activation is not keras.activations.linear:
         raise ValueError(
             "worker processes can act with a linear last layer only, and that of "
-            f"{dense[-1].name} is {dense[-1].activation.__name__}"
+            f"{dense[-1].name} is {_name(dense[-1].activation)}"
         )
-    activations = {layer.activation.__name__ for layer in dense[:-1]}
+    activations = {_name(layer.activation) for layer in dense[:-1]}
     if len(activations) > 1 or not all(layer.use_bias for layer in dense):
         raise ValueError(
             "worker processes can act with dense layers of one activation and with "
             f"biases only, got {sorted(activations)}"
         )
     return dense, activations.pop() if activations else "tanh"
+
+
+def _name(activation):
+    """Returns the name of an activation, which may be a layer."""
+    return getattr(activation, "__name__", type(activation).__name__)

@@ -154,6 +154,9 @@ def recipe_for(id, max_episode_steps=None, **environment_kwargs):
         functools.partial(
             gym.wrappers.AtariPreprocessing, frame_skip=_ATARI_FRAME_SKIP
         ),
+        # Outside the preprocessing, so that it counts the agent's steps, not frames;
+        # inside of lives, so that a game begins anew after it.
+        *([functools.partial(gym.wrappers.TimeLimit, **time_limit)] * bool(time_limit)),
         *([_ending_with_a_life()] if life_loss else []),
         functools.partial(
             gym.wrappers.FrameStackObservation, stack_size=_ATARI_FRAME_STACK
@@ -166,9 +169,6 @@ def recipe_for(id, max_episode_steps=None, **environment_kwargs):
             ),
         ),
     ]
-    if time_limit:
-        # Outside the preprocessing, so that it counts the agent's steps, not frames.
-        wrappers.append(functools.partial(gym.wrappers.TimeLimit, **time_limit))
     return Recipe(spec, {"frameskip": 1, **arguments}, wrappers)
 
 

@@ -82,8 +82,12 @@ def make(
             f"{vectorization!r}"
         )
     has_in_graph_form = id in IN_GRAPH_ENVIRONMENTS and not environment_kwargs
+    in_graph = has_in_graph_form and vectorization in ("auto", "in_graph")
+    if id == ManyJumps.id and not in_graph:
+        raise ValueError(f"{id} has an in-graph form only, which takes no arguments")
     if vectorization == "in_graph" and not has_in_graph_form:
-        find_spec(id)  # An unknown id is told with its nearest matches.
+        if id not in IN_GRAPH_ENVIRONMENTS:
+            find_spec(id)  # An unknown id is told with its nearest matches.
         raise ValueError(
             f"{id} with the arguments {environment_kwargs} has no in-graph form; "
             f"without arguments, {', '.join(IN_GRAPH_ENVIRONMENTS)} have one"
@@ -93,7 +97,7 @@ def make(
         "reward_transform": reward_transform,
         "max_episode_steps": max_episode_steps,
     }
-    if has_in_graph_form and vectorization in ("auto", "in_graph"):
+    if in_graph:
         return IN_GRAPH_ENVIRONMENTS[id](num_envs, **options)
     if vectorization == "workers":
         if num_workers is None:

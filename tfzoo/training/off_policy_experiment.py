@@ -87,13 +87,19 @@ def define_off_policy_flags(
     define_fraction(
         "importance_exponent",
         0.4,
-        "First beta of prioritised replay, which rises to 1 over --steps.",
+        "First beta of prioritised replay, which rises to 1 over --steps, those of a "
+        "resumed run, too.",
     )
 
 
-def off_policy_options():
-    """Returns the agent's arguments that `define_off_policy_flags` has flags for."""
+def off_policy_options(environment):
+    """Returns the agent's arguments that `define_off_policy_flags` has flags for.
+
+    Args:
+      environment: what the agent is for; images are stacks of four frames.
+    """
     beta = FLAGS.importance_exponent
+    is_atari = "ALE/" in FLAGS.env and len(environment.observation_space.shape) == 3
     return {
         **{
             name: FLAGS[name].value
@@ -113,7 +119,7 @@ def off_policy_options():
         "importance_exponent": keras.optimizers.schedules.PolynomialDecay(
             beta, FLAGS.steps, 1.0
         ),
-        "frame_stack": _ATARI_FRAMES if FLAGS.env.startswith("ALE/") else 1,
+        "frame_stack": _ATARI_FRAMES if is_atari else 1,
     }
 
 
@@ -155,15 +161,19 @@ def define_continuous_control_flags(**defaults):
     )
 
 
-def continuous_control_options():
-    """Returns the agent's arguments that `define_continuous_control_flags` has."""
+def continuous_control_options(environment):
+    """Returns the agent's arguments that `define_continuous_control_flags` has.
+
+    Args:
+      environment: see `off_policy_options`.
+    """
     network = {
         name: value
         for name, value in network_options().items()
         if value is not None and name != "torso"
     }
     return {
-        **off_policy_options(),
+        **off_policy_options(environment),
         "target_rate": FLAGS.target_rate,
         "actor_options": network,
         "critic_options": network,
@@ -182,10 +192,11 @@ def compile_continuous_control(agent, **optimizers):
             "--torso=atari_cnn: actors and critics here are made of dense layers"
         )
     updates = gradient_steps_of_run()
+    of_actor = updates // getattr(agent, "policy_delay", 1)
     agent.compile(
         keras.optimizers.Adam(**optimizer_options(updates)),
         actor_optimizer=keras.optimizers.Adam(
-            **optimizer_options(updates, FLAGS.actor_learning_rate)
+            **optimizer_options(of_actor, FLAGS.actor_learning_rate)
         ),
         jit_compile=FLAGS.jit_compile,
         **optimizers,
@@ -209,14 +220,16 @@ def define_value_flags(
         "huber_delta",
         huber_delta,
         "Error from which on the loss is linear; 0 squares all. With values of 100, a "
-        "loss that is linear from 1 on lets them diverge.",
+        "loss that is linear from 1 on lets them diverge. Quantiles have their own, 1.",
     )
     define_fraction("epsilon_start", 1.0, "First share of actions drawn uniformly.")
     define_fraction(
         "epsilon_end", epsilon_end, "Last share of actions drawn uniformly."
     )
     define_fraction(
-        "epsilon_fraction", epsilon_fraction, "Share of --steps between the two."
+        "epsilon_fraction",
+        epsilon_fraction,
+        "Share of --steps between the two; more --steps on resume stretch it.",
     )
     flags.DEFINE_enum(
         "epsilon_schedule",
@@ -260,8 +273,11 @@ class ExponentialEpsilon(keras.optimizers.schedules.LearningRateSchedule):
 def _epsilon():
     start, end = FLAGS.epsilon_start, FLAGS.epsilon_end
     steps = max(1, int(FLAGS.epsilon_fraction * FLAGS.steps))
-    if start == end or start == 0:
-        return end if start else 0.0
     if FLAGS.epsilon_schedule == "exponential":
+        if not start or not end:
+            raise UserError(
+                f"--epsilon_schedule=exponential: --epsilon_start={start} and "
+                f"--epsilon_end={end} must not be 0"
+            )
         return ExponentialEpsilon(start, end, steps)
     return keras.optimizers.schedules.PolynomialDecay(start, steps, end)
