@@ -26,14 +26,14 @@ FLAGS = flags.FLAGS
 
 define_off_policy_flags(
     env="CartPolePositions-v1",
-    num_envs=10,
-    num_steps=1,
+    num_envs=1,
+    num_steps=10,
     gradient_steps=1,
-    steps=600_000,
+    steps=400_000,
     learning_rate=5e-4,
     batch_size=32,
     learning_starts=5_000,
-    replay_capacity=20_000,
+    replay_capacity=10_000,
     max_gradient_norm=10.0,
     anneal=True,
 )
@@ -42,7 +42,7 @@ define_value_flags(
     target_period=50,
     target_rate=1.0,
     epsilon_end=0.05,
-    epsilon_fraction=0.083,
+    epsilon_fraction=0.125,
     huber_delta=0.0,
 )
 flags.DEFINE_integer("sequence_length", 16, "Steps of a sequence to learn from.", 1)

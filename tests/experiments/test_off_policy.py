@@ -68,13 +68,13 @@ def test_a_stopped_run_goes_on_with_or_without_its_memories(
 ):
     flag = f"--{'' if replay_checkpoint else 'no'}replay_checkpoint"
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    # Rows of the graph come every 16,384 steps, and one at the end.
+    # Rows of the graph come every 1,000 gradient steps.
     steps = "--num_steps=8", "--jit_compile=false", flag
-    train(programs, "dqn", whole, "--steps=32768", *steps)
-    first = train(programs, "dqn", parts, "--steps=16384", *steps)
+    train(programs, "dqn", whole, "--steps=32000", *steps)
+    first = train(programs, "dqn", parts, "--steps=16000", *steps)
     assert first.status == 0, first.stderr
     second = programs.run(
-        "experiments/dqn.py", "--resume", f"--run_dir={parts}", "--steps=32768"
+        "experiments/dqn.py", "--resume", f"--run_dir={parts}", "--steps=32000"
     )
     assert second.status == 0, second.stderr
     (_, expected), (_, given) = metrics(whole), metrics(parts)

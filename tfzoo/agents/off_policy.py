@@ -17,7 +17,9 @@ from tfzoo.agents.trajectory import (
 from tfzoo.environments import InGraphEnvironment, ParallelRollouts
 from tfzoo.environments.errors import check_positive_integer
 
-_HOST_STEPS_PER_EPOCH = 1_000
+# So many gradient steps are an epoch in the graph, and so many environment steps on the
+# host: callbacks cost little beside them, and are not too long in coming.
+_PER_EPOCH = 1_000
 
 
 class OffPolicyAgent(Agent):
@@ -148,11 +150,12 @@ class OffPolicyAgent(Agent):
         return self.num_steps * environment.num_envs
 
     def _steps_per_epoch(self, environment, steps_per_epoch, unit):
-        in_graph = isinstance(environment, InGraphEnvironment)
-        if steps_per_epoch is None and not in_graph:
-            # Iterations of few steps, between which callbacks would cost as much.
-            return -(-_HOST_STEPS_PER_EPOCH // unit) * unit
-        return super()._steps_per_epoch(environment, steps_per_epoch, unit)
+        if steps_per_epoch is not None:
+            return super()._steps_per_epoch(environment, steps_per_epoch, unit)
+        if not isinstance(environment, InGraphEnvironment):
+            return -(-_PER_EPOCH // unit) * unit
+        usual = super()._steps_per_epoch(environment, None, unit)
+        return min(usual, -(-_PER_EPOCH // self.gradient_steps) * unit)
 
     def prepare(self, environment):
         """Creates every variable that training needs; see `Agent.prepare`."""
