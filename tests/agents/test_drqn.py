@@ -225,15 +225,18 @@ def test_evaluation_remembers_within_an_episode_only():
         ({"sequence_length": 0}, "sequence_length must be a positive integer"),
         ({"burn_in": -1}, "burn_in must be a whole number, got -1"),
         ({"n_step": 3}, "DRQN has no n_step"),
-        (
-            {"network": keras.Sequential([keras.Input((None, 3))])},
-            "the network must have outputs",
-        ),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         make_agent(**arguments)
+
+
+def test_a_network_without_a_state_is_refused():
+    features = keras.Input((None, 3))
+    network = keras.Model(features, keras.layers.Dense(2)(features))
+    with pytest.raises(ValueError, match="the network must have outputs"):
+        make_agent(network=network)
 
 
 def test_a_sequence_longer_than_an_episode_is_refused():
