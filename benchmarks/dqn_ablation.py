@@ -11,9 +11,7 @@ the last 10,000 rows, and epsilon from 1 to 0.05 over the first 50,000 steps.
 Each finished run is kept in --runs and not repeated. It prints a Markdown table.
 """
 
-import json
 import math
-import os
 import pathlib
 import statistics
 
@@ -21,6 +19,7 @@ import keras
 import matplotlib
 import tensorflow as tf
 from absl import app, flags
+from finished_runs import finished
 
 from tfzoo.agents import DQN
 from tfzoo.environments import CartPole
@@ -109,13 +108,7 @@ def stored(variant, seed):
     """Returns what `run` does, from the file of a run that is finished already."""
     name = variant.replace(", ", "-").replace(" ", "-")
     path = pathlib.Path(FLAGS.runs, f"{name}-{seed}.json")
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        means = run(variant, seed)
-        unfinished = path.with_suffix(".unfinished")
-        unfinished.write_text(json.dumps(means))
-        os.replace(unfinished, path)
-    return json.loads(path.read_text())
+    return finished(path, lambda: run(variant, seed))
 
 
 def steps_to_solve(means):

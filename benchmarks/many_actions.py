@@ -12,8 +12,6 @@ critic picks from: 1, and about 1, 2.5 and 5 per cent of all.
 Each finished run is kept in --runs and not repeated. It prints a Markdown table.
 """
 
-import json
-import os
 import pathlib
 
 import keras
@@ -21,6 +19,7 @@ import matplotlib
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
+from finished_runs import finished
 
 from tfzoo.agents import DQN, Wolpertinger
 from tfzoo.environments import ManyJumps
@@ -107,13 +106,7 @@ def run(name, seed):
 def stored(name, seed):
     """Returns what `run` does, from the file of a run that is finished already."""
     path = pathlib.Path(FLAGS.runs, f"{name.replace(' = ', '')}-{seed}.json")
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        result = run(name, seed)
-        unfinished = path.with_suffix(".unfinished")
-        unfinished.write_text(json.dumps(result))
-        os.replace(unfinished, path)
-    return json.loads(path.read_text())
+    return finished(path, lambda: run(name, seed))
 
 
 def row(name, runs):

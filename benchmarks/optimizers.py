@@ -16,7 +16,6 @@ finished run is kept in --runs and not repeated. `--data` names an .npz with the
 `keras.datasets.mnist`, which is downloaded otherwise.
 """
 
-import json
 import os
 import pathlib
 import platform
@@ -26,15 +25,26 @@ import keras
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
+from finished_runs import finished
 
 from tfzoo.optimizers import (
     KFAC,
+    GradientCentralization,
+    LARSScaling,
+    LayerwiseClipping,
     LayerwiseOptimizer,
     NaturalGradient,
     OrthogonalizedMomentum,
     Shampoo,
     second_order,
 )
+
+
+def by_layer(rate, transform):
+    """Returns SGD with momentum over the transformed gradients of the kernels."""
+    sgd = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True)
+    return LayerwiseOptimizer(sgd, {"kernel$": transform})
+
 
 # What makes an optimizer from a learning rate, and the rates that are tried.
 OPTIMIZERS = {
@@ -44,6 +54,9 @@ OPTIMIZERS = {
         rate, damping=0.1, adaptive_damping=True, line_search_steps=4, warm_start=0.9
     ),
     "kfac": lambda rate: KFAC(rate, damping=0.1),
+    "clipping": lambda rate: by_layer(rate, LayerwiseClipping(1.0)),
+    "centralization": lambda rate: by_layer(rate, GradientCentralization()),
+    "lars": lambda rate: by_layer(rate, LARSScaling()),
     "muon": lambda rate: LayerwiseOptimizer(
         keras.optimizers.SGD(rate), {"kernel$": OrthogonalizedMomentum()}
     ),
@@ -56,6 +69,9 @@ RATES = {
     "adam": {"autoencoder": (3e-4, 1e-3, 3e-3), "convolution": (1e-3, 3e-3, 1e-2)},
     "natural_gradient": {"autoencoder": (1.0,), "convolution": (1.0,)},
     "kfac": {"autoencoder": (0.5, 1.0), "convolution": (0.5, 1.0)},
+    "clipping": {"autoencoder": (0.3, 1.0, 3.0), "convolution": (0.03, 0.1, 0.3)},
+    "centralization": {"autoencoder": (0.3, 1.0, 3.0), "convolution": (0.03, 0.1, 0.3)},
+    "lars": {"autoencoder": (3.0, 10.0, 30.0), "convolution": (3.0, 10.0, 30.0)},
     "muon": {"autoencoder": (0.01, 0.03, 0.1), "convolution": (0.01, 0.03, 0.1)},
     "shampoo": {"autoencoder": (0.3, 1.0, 3.0), "convolution": (0.03, 0.1, 0.3)},
 }
@@ -153,17 +169,15 @@ def run(problem, name, images, labels):
     path = pathlib.Path(
         _RUNS.value, f"{problem}-{name}-{steps}-{_SEED.value}-{_THREADS.value}.json"
     )
-    if not path.exists():
+
+    def measure():
         rate = best_rate(problem, name, steps, images, labels)
         losses, seconds = train(
             problem, OPTIMIZERS[name](rate), steps, _SEED.value, images, labels
         )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".unfinished")
-        result = {"rate": rate, "losses": losses, "seconds": seconds}
-        unfinished.write_text(json.dumps(result) + "\n", "utf8")
-        os.replace(unfinished, path)
-    return json.loads(path.read_text("utf8"))
+        return {"rate": rate, "losses": losses, "seconds": seconds}
+
+    return finished(path, measure)
 
 
 def first_below(losses, level):

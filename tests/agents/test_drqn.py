@@ -251,3 +251,9 @@ def test_a_sequence_longer_than_an_episode_is_refused():
 def test_continuous_actions_are_refused():
     with pytest.raises(UnsupportedSpaceError, match="not supported by DRQN"):
         make_agent(spaces=(SPACES[0], gym.spaces.Box(-1, 1, (1,))))
+
+
+def test_litert_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="DRQN cannot be exported as LiteRT"):
+        make_agent().export(tmp_path / "policy.tflite", format="litert")
+    assert not list(tmp_path.iterdir())

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfzoo import random
 from tfzoo.agents.export import export_policy
-from tfzoo.agents.trajectory import forget
+from tfzoo.agents.trajectory import EPISODE_SUMS, forget
 from tfzoo.environments import InGraphEnvironment, UnsupportedSpaceError
 from tfzoo.environments.errors import check_positive_integer
 from tfzoo.layers import RunningNormalization
@@ -150,6 +150,14 @@ class Agent(keras.Model):
         """
         raise NotImplementedError
 
+    def iterate(self, environment):
+        """Collects in an in-graph environment once, and learns; returns sums.
+
+        Returns:
+          A dict of float32 scalars as `_make_train_function` tells of them.
+        """
+        raise NotImplementedError
+
     def _build(self, environment):
         """Creates the variables that depend on the environment."""
         raise NotImplementedError
@@ -190,6 +198,32 @@ class Agent(keras.Model):
     def assign_carried(self, carried):
         """Keeps what `collect_in_graph` returned to be carried on."""
         tf.nest.map_structure(lambda v, x: v.assign(x), self._carried, carried)
+
+    def train_in_graph(self, environment, target):
+        """Calls `iterate` until `env_steps` reaches `target`; returns the sums.
+
+        Compiled, this is one call for all of them.
+        """
+
+        def add(sums):
+            new = self.iterate(environment)
+            return ({name: sums[name] + new[name] for name in sums},)
+
+        names = (*EPISODE_SUMS, "iterations", *self.metric_names)
+        (sums,) = tf.while_loop(
+            lambda _: self.step_counter.read_value() < target,
+            add,
+            ({name: tf.constant(0.0) for name in names},),
+        )
+        return sums
+
+    def train_on_host(self, iterate, target):
+        """Calls `iterate()` until `env_steps` reaches `target`; returns the sums."""
+        sums = {}
+        while self.env_steps < target:
+            for name, value in iterate().items():
+                sums[name] = sums.get(name, 0.0) + float(value)
+        return sums
 
     def iteration_seeds(self):
         """Returns the seeds to collect and to learn with, of the current iteration."""

@@ -6,7 +6,7 @@ import tensorflow as tf
 from gymnasium import spaces
 
 from tfzoo import random
-from tfzoo.agents.networks import action_critic
+from tfzoo.agents.networks import action_critic, copy_of
 from tfzoo.agents.off_policy import OffPolicyAgent
 from tfzoo.environments import UnsupportedSpaceError
 from tfzoo.losses import q_learning_target, squared_value_loss
@@ -24,7 +24,6 @@ class ContinuousControlAgent(OffPolicyAgent):
         actions are a Box of one dimension with finite bounds.
       num_critics: C.
       actor_options, critic_options: dicts of arguments for the networks.
-      target_rate: tau, with which the copies follow: w' += tau (w - w').
       **kwargs: see `OffPolicyAgent`.
 
     Raises:
@@ -51,8 +50,6 @@ class ContinuousControlAgent(OffPolicyAgent):
         **kwargs,
     ):
         self._check_action_space(action_space)
-        if not 0 < target_rate <= 1:
-            raise ValueError(f"target_rate must be in (0, 1], got {target_rate}")
         super().__init__(
             observation_space,
             action_space,
@@ -61,9 +58,9 @@ class ContinuousControlAgent(OffPolicyAgent):
             learning_starts=learning_starts,
             num_steps=num_steps,
             gradient_steps=gradient_steps,
+            target_rate=target_rate,
             **kwargs,
         )
-        self.target_rate = target_rate
         self._set_bounds(action_space)
         self.actor = self.make_actor(**(actor_options or {}))
         self.critic = action_critic(
@@ -74,7 +71,6 @@ class ContinuousControlAgent(OffPolicyAgent):
             **(critic_options or {}),
         )
         self.target_critic = copy_of(self.critic)
-        self.gradient_count = tf.Variable(0, dtype=tf.int64, trainable=False)
         self.built = True
 
     def _check_action_space(self, space):
@@ -193,23 +189,6 @@ class ContinuousControlAgent(OffPolicyAgent):
         error = tf.reduce_mean(tf.abs(target[:, None] - values), axis=1)
         return {"critic_loss": value, "q_value": tf.reduce_mean(values)}, error
 
-    def minimize(self, loss, optimizer, network):
-        """Takes one step down `loss()`, which returns (a scalar, anything)."""
-        variables = [v.value for v in network.trainable_variables]
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(variables)
-            value, other = loss()
-            if network.losses:
-                value += tf.add_n(network.losses)
-            scaled = optimizer.scale_loss(value)
-        optimizer.apply(tape.gradient(scaled, variables), network.trainable_variables)
-        return value, other
-
-    def follow(self, target, network):
-        """Moves the copy of a network a little towards it."""
-        for slow, fast in zip(target.weights, network.weights, strict=True):
-            slow.assign(slow + self.target_rate * (fast - slow))
-
     # Serving.
 
     def endpoints(self):
@@ -223,11 +202,3 @@ class ContinuousControlAgent(OffPolicyAgent):
             return {"action": self(observation)}
 
         return {"serving_default": (greedy, [self.observation_spec])}
-
-
-def copy_of(network):
-    """Returns a copy of a network that no optimizer moves."""
-    copy = keras.models.clone_model(network)
-    copy.set_weights(network.get_weights())
-    copy.trainable = False
-    return copy

@@ -18,9 +18,9 @@ forgotten where an episode ends.
 import tensorflow as tf
 
 from tfzoo import random
-from tfzoo.agents.continuous_control import ContinuousControlAgent, copy_of
-from tfzoo.agents.networks import deterministic_actor
-from tfzoo.environments.errors import check_positive_integer
+from tfzoo.agents.continuous_control import ContinuousControlAgent
+from tfzoo.agents.networks import copy_of, deterministic_actor
+from tfzoo.environments.errors import check_fraction, check_positive_integer
 
 
 class DDPG(ContinuousControlAgent):
@@ -70,8 +70,7 @@ class DDPG(ContinuousControlAgent):
         ):
             if not 0 <= value < float("inf"):
                 raise ValueError(f"{name} must be at least 0, got {value}")
-        if not 0 <= noise_theta <= 1:
-            raise ValueError(f"noise_theta must be between 0 and 1, got {noise_theta}")
+        check_fraction("noise_theta", noise_theta)
         check_positive_integer("policy_delay", policy_delay)
         super().__init__(
             observation_space, action_space, num_critics=num_critics, **kwargs

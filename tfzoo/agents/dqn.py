@@ -22,17 +22,16 @@ implementations an episode that is cut off by a time limit is bootstrapped, by n
 as by one, from the observation that it was cut off at.
 """
 
-import keras
 import numpy as np
 import tensorflow as tf
 from gymnasium import spaces
 
 from tfzoo import random
-from tfzoo.agents.networks import q_network
+from tfzoo.agents.networks import copy_of, q_network
 from tfzoo.agents.off_policy import OffPolicyAgent
 from tfzoo.agents.worker_policy import dense_stack, normalization_statistics
 from tfzoo.environments import NumpyPolicy, UnsupportedSpaceError
-from tfzoo.environments.errors import check_positive_integer
+from tfzoo.environments.errors import check_fraction, check_positive_integer
 from tfzoo.layers import NoisyDense
 from tfzoo.losses import (
     CategoricalQLearningLoss,
@@ -121,10 +120,8 @@ class DQN(OffPolicyAgent):
             raise ValueError(
                 f"num_atoms must be an integer of at least 2, got {num_atoms}"
             )
-        if not 0 < target_rate <= 1:
-            raise ValueError(f"target_rate must be in (0, 1], got {target_rate}")
-        if not callable(epsilon) and not 0 <= epsilon <= 1:
-            raise ValueError(f"epsilon must be between 0 and 1, got {epsilon}")
+        if not callable(epsilon):
+            check_fraction("epsilon", epsilon)
         super().__init__(
             observation_space,
             action_space,
@@ -133,6 +130,7 @@ class DQN(OffPolicyAgent):
             learning_starts=learning_starts,
             num_steps=num_steps,
             gradient_steps=gradient_steps,
+            target_rate=target_rate,
             **kwargs,
         )
         self.num_actions = int(action_space.n)
@@ -142,7 +140,6 @@ class DQN(OffPolicyAgent):
         self.distribution = distribution
         self.epsilon = epsilon
         self.target_period = target_period
-        self.target_rate = target_rate
         self.num_atoms = None
         if distribution is None:
             self.loss_function = QLearningLoss(huber_delta)
@@ -167,10 +164,7 @@ class DQN(OffPolicyAgent):
             isinstance(x, NoisyDense) for x in self.network._flatten_layers()
         ):
             raise ValueError("noisy=True needs a network with layers of NoisyDense")
-        self.target_network = keras.models.clone_model(self.network)
-        self.target_network.set_weights(self.network.get_weights())
-        self.target_network.trainable = False
-        self.gradient_count = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self.target_network = copy_of(self.network)
         self.built = True
 
     def make_network(self, **options):
@@ -317,16 +311,14 @@ class DQN(OffPolicyAgent):
             self.resample_noise(self.target_network, seeds[1])
         y_true = pack_action_value_targets(batch.action, self.targets(batch))
         y_true = tf.stop_gradient(y_true)
-        variables = [v.value for v in self.network.trainable_variables]
-        with tf.GradientTape() as tape:
+
+        def weighted_loss():
             outputs = self.network(self.preprocess(batch.observation), training=True)
             losses = self.loss_function.call(y_true, outputs)
-            loss = tf.reduce_mean(weight * losses)
-            if self.network.losses:
-                loss += tf.add_n(self.network.losses)
-            scaled = self.optimizer.scale_loss(loss)
-        self.optimizer.apply(
-            tape.gradient(scaled, variables), self.network.trainable_variables
+            return tf.reduce_mean(weight * losses), (outputs, losses)
+
+        loss, (outputs, losses) = self.minimize(
+            weighted_loss, self.optimizer, self.network
         )
         self.update_target()
         values = self.action_values(outputs)
@@ -343,14 +335,7 @@ class DQN(OffPolicyAgent):
     def update_target(self):
         """Lets Q' follow Q, after each `target_period` gradient steps."""
         count = self.gradient_count.assign_add(1)
-        due = count % self.target_period == 0
-        for target, online in zip(
-            self.target_network.weights, self.network.weights, strict=True
-        ):
-            moved = online.value
-            if self.target_rate < 1:
-                moved = target + self.target_rate * (online - target)
-            target.assign(tf.where(due, moved, target))
+        self.follow(self.target_network, self.network, count % self.target_period == 0)
 
     def resample_noise(self, network, seed):
         """Draws the noise of a network's noisy layers anew."""

@@ -220,8 +220,8 @@ class DRQN(DQN):
             )
         target = tf.stop_gradient(self.targets(batch, features, (of_online, of_target)))
         counts = tf.cast(batch.mask, tf.float32)
-        variables = [v.value for v in self.network.trainable_variables]
-        with tf.GradientTape() as tape:
+
+        def weighted_loss():
             values, _ = self.unroll(self.network, features[:-1], of_online, True)
             taken = tf.one_hot(batch.action, self.num_actions)
             taken = tf.reduce_sum(taken * values, axis=-1)
@@ -229,11 +229,10 @@ class DRQN(DQN):
             loss = tf.reduce_sum(weight * losses) / tf.maximum(
                 tf.reduce_sum(counts), 1.0
             )
-            if self.network.losses:
-                loss += tf.add_n(self.network.losses)
-            scaled = self.optimizer.scale_loss(loss)
-        self.optimizer.apply(
-            tape.gradient(scaled, variables), self.network.trainable_variables
+            return loss, (values, taken)
+
+        loss, (values, taken) = self.minimize(
+            weighted_loss, self.optimizer, self.network
         )
         self.update_target()
         error = counts * tf.abs(target - taken)
@@ -252,6 +251,19 @@ class DRQN(DQN):
         )
 
     # Serving.
+
+    def export(self, filepath, format="tf_saved_model", verbose=None):
+        """Exports the policy for serving; see `Agent.export`.
+
+        Raises:
+          ValueError: if `format` is not "tf_saved_model", or as `Agent.export`.
+        """
+        if format == "litert":
+            raise ValueError(
+                "DRQN cannot be exported as LiteRT, which has no LSTM of a free batch "
+                "size; format='tf_saved_model' can"
+            )
+        super().export(filepath, format, verbose)
 
     def endpoints(self):
         """Returns what `export` serves.

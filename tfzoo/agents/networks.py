@@ -366,3 +366,11 @@ def action_critic(
     if num_critics > 1:
         values = [keras.layers.Concatenate(dtype="float32")(values)]
     return keras.Model([observation, action], values[0], name="critic")
+
+
+def copy_of(network):
+    """Returns a copy of a network that no optimizer moves."""
+    copy = keras.models.clone_model(network)
+    copy.set_weights(network.get_weights())
+    copy.trainable = False
+    return copy

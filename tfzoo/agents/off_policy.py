@@ -9,13 +9,12 @@ from tfzoo import random
 from tfzoo.agents.agent import Agent
 from tfzoo.agents.replay import ReplayBuffer
 from tfzoo.agents.trajectory import (
-    EPISODE_SUMS,
     HostCollector,
     collect_in_graph,
     transform_rewards,
 )
 from tfzoo.environments import InGraphEnvironment, ParallelRollouts
-from tfzoo.environments.errors import check_positive_integer
+from tfzoo.environments.errors import check_fraction, check_positive_integer
 
 # So many gradient steps are an epoch in the graph, and so many environment steps on the
 # host: callbacks cost little beside them, and are not too long in coming.
@@ -50,8 +49,12 @@ class OffPolicyAgent(Agent):
         then, actions are drawn uniformly.
       num_steps: the steps of each copy in an iteration.
       gradient_steps: the gradient steps after them.
+      target_rate: tau, with which slow copies follow: w' += tau (w - w').
       discount: gamma.
       normalize_observations, seed: see `Agent`.
+
+    Attributes:
+      gradient_count: int64 variable, the gradient steps taken so far.
 
     Raises:
       ValueError: if a number is wrong, or a batch is larger than the replay buffer.
@@ -71,6 +74,7 @@ class OffPolicyAgent(Agent):
         learning_starts,
         num_steps,
         gradient_steps,
+        target_rate,
         discount=0.99,
         normalize_observations=False,
         seed=0,
@@ -83,8 +87,9 @@ class OffPolicyAgent(Agent):
             ("gradient_steps", gradient_steps),
         ):
             check_positive_integer(name, value)
-        if not 0 <= discount <= 1:
-            raise ValueError(f"discount must be between 0 and 1, got {discount}")
+        check_fraction("discount", discount)
+        if not 0 < target_rate <= 1:
+            raise ValueError(f"target_rate must be in (0, 1], got {target_rate}")
         if batch_size > replay_capacity:
             raise ValueError(
                 f"batch_size={batch_size} is more than the {replay_capacity} rows of "
@@ -105,7 +110,9 @@ class OffPolicyAgent(Agent):
         self.learning_starts = learning_starts
         self.num_steps = num_steps
         self.gradient_steps = gradient_steps
+        self.target_rate = target_rate
         self.discount = discount
+        self.gradient_count = tf.Variable(0, dtype=tf.int64, trainable=False)
 
     # What an algorithm gives.
 
@@ -138,6 +145,36 @@ class OffPolicyAgent(Agent):
         raise NotImplementedError
 
     # What follows from it.
+
+    def minimize(self, loss, optimizer, network):
+        """Takes one step down a loss.
+
+        Args:
+          loss: a function without arguments to (a scalar, anything).
+          optimizer: of the network.
+          network: a `keras.Model`, whose own losses are added.
+
+        Returns:
+          What `loss` returned.
+        """
+        variables = [v.value for v in network.trainable_variables]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(variables)
+            value, other = loss()
+            if network.losses:
+                value += tf.add_n(network.losses)
+            # The optimizer divides gradients by the scale that it gives the loss.
+            scaled = optimizer.scale_loss(value)
+        optimizer.apply(tape.gradient(scaled, variables), network.trainable_variables)
+        return value, other
+
+    def follow(self, target, network, due=True):
+        """Moves the slow copy of a network towards it by `target_rate`, where due."""
+        for slow, fast in zip(target.weights, network.weights, strict=True):
+            moved = fast.value
+            if self.target_rate < 1:
+                moved = slow + self.target_rate * (fast - slow)
+            slow.assign(moved if due is True else tf.where(due, moved, slow))
 
     def value_at_step(self, schedule):
         """Returns the present value of a number, or of a schedule of steps."""
@@ -254,37 +291,27 @@ class OffPolicyAgent(Agent):
     def _make_train_function(self, environment):
         if isinstance(environment, InGraphEnvironment):
             return self.compile_function(
-                lambda target: self._train(environment, target)
+                lambda target: self.train_in_graph(environment, target)
             )
         return self._make_host_train_function(environment)
 
-    def _train(self, environment, target):
-        """Iterates until `env_steps` reaches `target`; one compiled call."""
-
-        def iterate(sums):
-            collect_seed, learn_seed = self.iteration_seeds()
-            act_seed, step_seed = tf.unstack(random.split(collect_seed, 2))
-            trajectory, carried, episodes = collect_in_graph(
-                environment,
-                lambda t, observation, memory: self.explore_or_begin(
-                    observation, memory, random.fold_in(act_seed, t)
-                ),
-                self.read_carried(),
-                self.num_steps,
-                step_seed,
-            )
-            self.assign_carried(carried)
-            self._remember(environment, trajectory)
-            new = {**episodes, **self.learn(learn_seed)}
-            self.iterations.assign_add(1)
-            return ({name: sums[name] + new[name] for name in sums},)
-
-        names = (*EPISODE_SUMS, "iterations", *self.metric_names)
-        (sums,) = tf.while_loop(
-            lambda _: self.step_counter.read_value() < target,
-            iterate,
-            ({name: tf.constant(0.0) for name in names},),
+    def iterate(self, environment):
+        """Collects in an in-graph environment once, and learns; see `Agent.iterate`."""
+        collect_seed, learn_seed = self.iteration_seeds()
+        act_seed, step_seed = tf.unstack(random.split(collect_seed, 2))
+        trajectory, carried, episodes = collect_in_graph(
+            environment,
+            lambda t, observation, memory: self.explore_or_begin(
+                observation, memory, random.fold_in(act_seed, t)
+            ),
+            self.read_carried(),
+            self.num_steps,
+            step_seed,
         )
+        self.assign_carried(carried)
+        self._remember(environment, trajectory)
+        sums = {**episodes, **self.learn(learn_seed)}
+        self.iterations.assign_add(1)
         return sums
 
     def make_numpy_act(self):
@@ -322,27 +349,22 @@ class OffPolicyAgent(Agent):
             environment, self.num_steps, memory=self.initial_memory(num_envs)
         )
 
-        def train(target):
-            names = (*EPISODE_SUMS, "iterations", *self.metric_names)
-            sums = dict.fromkeys((*names, "collect_seconds", "learn_seconds"), 0.0)
-            while self.env_steps < target:
-                start = time.perf_counter()
-                if collector.observation is None:
-                    # Of episodes that a run before this one had under way.
-                    self.replay.cut()
-                seed = self.reset_seed()
-                explore = numpy_act(seed) if numpy_act else act
-                trajectory, new = collector.collect(explore, seed)
-                collected = time.perf_counter()
-                remember(trajectory)
-                new.update(learn())
-                new["collect_seconds"] = collected - start
-                new["learn_seconds"] = time.perf_counter() - collected
-                for name, value in new.items():
-                    sums[name] += float(value)
+        def iterate():
+            start = time.perf_counter()
+            if collector.observation is None:
+                # Of episodes that a run before this one had under way.
+                self.replay.cut()
+            seed = self.reset_seed()
+            explore = numpy_act(seed) if numpy_act else act
+            trajectory, sums = collector.collect(explore, seed)
+            collected = time.perf_counter()
+            remember(trajectory)
+            sums.update(learn())
+            sums["collect_seconds"] = collected - start
+            sums["learn_seconds"] = time.perf_counter() - collected
             return sums
 
-        return train
+        return lambda target: self.train_on_host(iterate, target)
 
     def _logs(self, sums):
         gradient_steps = int(sums["iterations"])

@@ -14,7 +14,6 @@ from tfzoo.agents.agent import Agent
 from tfzoo.agents.mirrored import make_mirrored_train_function
 from tfzoo.agents.networks import actor_critic
 from tfzoo.agents.trajectory import (
-    EPISODE_SUMS,
     HostCollector,
     Trajectory,
     collect_in_graph,
@@ -26,7 +25,7 @@ from tfzoo.environments import (
     ParallelRollouts,
     UnsupportedSpaceError,
 )
-from tfzoo.environments.errors import check_positive_integer
+from tfzoo.environments.errors import check_fraction, check_positive_integer
 from tfzoo.layers import RunningNormalization
 from tfzoo.losses import (
     BernoulliPolicy,
@@ -155,9 +154,8 @@ class OnPolicyAgent(Agent):
         seed=0,
     ):
         check_positive_integer("num_steps", num_steps)
-        for name, value in (("discount", discount), ("gae_lambda", gae_lambda)):
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name} must be between 0 and 1, got {value}")
+        check_fraction("discount", discount)
+        check_fraction("gae_lambda", gae_lambda)
         if not 0 <= value_coefficient < math.inf:
             raise ValueError(
                 f"value_coefficient must be at least 0, got {value_coefficient}"
@@ -304,15 +302,21 @@ class OnPolicyAgent(Agent):
         """
         zeros = {name: tf.constant(0.0) for name in metric_names}
 
+        def learn_from(minibatch, count, sums):
+            metrics = self.update(minibatch)
+            sums = {name: sums[name] + metrics[name] for name in sums}
+            return count + 1.0, metrics, sums
+
         def epoch(number, count, last, sums):
+            if self.minibatches == 1:
+                # The order of its samples does not matter.
+                return number + 1, *learn_from(batch, count, sums)
             shuffled = self.shuffle(batch, random.fold_in(seed, number))
 
             def minibatch(index, count, last, sums):
-                last = self.update(
-                    tf.nest.map_structure(lambda x: tf.gather(x, index), shuffled)
-                )
-                sums = {name: sums[name] + last[name] for name in sums}
-                return index + 1, count + 1.0, last, sums
+                del last
+                drawn = tf.nest.map_structure(lambda x: tf.gather(x, index), shuffled)
+                return index + 1, *learn_from(drawn, count, sums)
 
             _, count, last, sums = tf.while_loop(
                 lambda index, count, last, sums: (
@@ -460,7 +464,7 @@ class OnPolicyAgent(Agent):
             return make_mirrored_train_function(self, environment, self._strategy)
         if isinstance(environment, InGraphEnvironment):
             return self.compile_function(
-                lambda target: self._train(environment, target)
+                lambda target: self.train_in_graph(environment, target)
             )
         return self._make_host_train_function(environment)
 
@@ -476,27 +480,16 @@ class OnPolicyAgent(Agent):
         self.iterations.assign_add(1)
         self.step_counter.assign_add(steps)
 
-    def _train(self, environment, target):
-        """Iterates until `env_steps` reaches `target`; one compiled call."""
-
-        def iterate(sums):
-            collect_seed, learn_seed = self.iteration_seeds()
-            trajectory, carried, episodes = self.collect(
-                environment, self.read_carried(), collect_seed
-            )
-            self.assign_carried(carried)
-            metrics = self._learn(environment, trajectory, learn_seed)
-            self.finish_episodes(episodes)
-            new = {**episodes, "iterations": 1.0, **metrics}
-            return ({name: sums[name] + new[name] for name in sums},)
-
-        names = (*EPISODE_SUMS, "iterations", *self.metric_names)
-        (sums,) = tf.while_loop(
-            lambda _: self.step_counter.read_value() < target,
-            iterate,
-            ({name: tf.constant(0.0) for name in names},),
+    def iterate(self, environment):
+        """Collects in an in-graph environment once, and learns; see `Agent.iterate`."""
+        collect_seed, learn_seed = self.iteration_seeds()
+        trajectory, carried, episodes = self.collect(
+            environment, self.read_carried(), collect_seed
         )
-        return sums
+        self.assign_carried(carried)
+        metrics = self._learn(environment, trajectory, learn_seed)
+        self.finish_episodes(episodes)
+        return {**episodes, "iterations": 1.0, **metrics}
 
     def _learn(self, environment, trajectory, seed):
         metrics = self.learn(transform_rewards(environment, trajectory), seed)
@@ -511,22 +504,21 @@ class OnPolicyAgent(Agent):
 
         learn = self.compile_learn_function(learn_from, environment)
 
-        def train(target):
-            sums = dict.fromkeys((*EPISODE_SUMS, "iterations"), 0.0)
-            while self.env_steps < target:
-                start = time.perf_counter()
-                trajectory, episodes = collect()
-                collected = time.perf_counter()
-                metrics = learn(trajectory)
-                self.finish_episodes(episodes)
-                new = {**episodes, "iterations": 1, **metrics}
-                new["collect_seconds"] = collected - start
-                new["learn_seconds"] = time.perf_counter() - collected
-                for name, value in new.items():
-                    sums[name] = sums.get(name, 0.0) + float(value)
-            return sums
+        def iterate():
+            start = time.perf_counter()
+            trajectory, episodes = collect()
+            collected = time.perf_counter()
+            metrics = learn(trajectory)
+            self.finish_episodes(episodes)
+            return {
+                **episodes,
+                "iterations": 1,
+                **metrics,
+                "collect_seconds": collected - start,
+                "learn_seconds": time.perf_counter() - collected,
+            }
 
-        return train
+        return lambda target: self.train_on_host(iterate, target)
 
     def compile_learn_function(self, function, environment):
         """Compiles a function of a host `Trajectory`; see `compile_function`."""

@@ -19,7 +19,7 @@ from gymnasium import spaces
 from tfzoo import random
 from tfzoo.agents.ddpg import DDPG
 from tfzoo.environments import UnsupportedSpaceError
-from tfzoo.environments.errors import check_positive_integer
+from tfzoo.environments.errors import check_fraction, check_positive_integer
 
 
 class Wolpertinger(DDPG):
@@ -63,8 +63,7 @@ class Wolpertinger(DDPG):
         for name in ("target_noise", "target_noise_clip"):
             if name in kwargs:
                 raise ValueError(f"Wolpertinger has no {name}; TD3 has")
-        if not 0 <= epsilon <= 1:
-            raise ValueError(f"epsilon must be between 0 and 1, got {epsilon}")
+        check_fraction("epsilon", epsilon)
         if isinstance(action_space, spaces.Discrete):
             num_actions = int(action_space.n)
             if embedding.ndim != 2 or len(embedding) != num_actions:

@@ -20,3 +20,13 @@ def check_positive_integer(name, value):
     is_integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     if not is_integer or value < 1:
         raise ValueError(f"{name} must be a positive integer, got {value!r}")
+
+
+def check_fraction(name, value):
+    """Refuses what is not a number from 0 to 1.
+
+    Raises:
+      ValueError: with the name and the value.
+    """
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must be between 0 and 1, got {value}")

@@ -20,6 +20,11 @@ from tfzoo.environments.errors import (
     UnknownEnvironmentError,
     check_positive_integer,
 )
+from tfzoo.environments.gymnasium_wrappers import (
+    ending_with_a_life,
+    flickering,
+    positions,
+)
 
 # The extra of tfzoo to install for environments whose entry point starts so.
 _EXTRAS = {
@@ -31,67 +36,11 @@ _ATARI_FRAME_SKIP = 4
 _ATARI_FRAME_STACK = 4
 
 
-# The functions below return functions that are made in them, and so pickled by value.
-
-
-def _ending_with_a_life():
-    class EndsWithALife(gym.Wrapper):
-        """Terminates where a life is lost; the game goes on with the next episode."""
-
-        lives, game_is_over = 0, True
-
-        def step(self, action):
-            observation, reward, terminated, truncated, info = self.env.step(action)
-            self.game_is_over = terminated or truncated
-            lives = self.unwrapped.ale.lives()
-            terminated |= 0 < lives < self.lives
-            self.lives = lives
-            return observation, reward, terminated, truncated, info
-
-        def reset(self, *, seed=None, options=None):
-            if self.game_is_over or seed is not None:
-                observation, info = self.env.reset(seed=seed, options=options)
-            else:
-                observation, _, terminated, truncated, info = self.env.step(0)
-                if terminated or truncated:
-                    observation, info = self.env.reset(options=options)
-            self.game_is_over = False
-            self.lives = self.unwrapped.ale.lives()
-            return observation, info
-
-    return lambda environment: EndsWithALife(environment)
-
-
-def _positions():
-    def wrap(environment):
-        space = environment.observation_space
-        return gym.wrappers.TransformObservation(
-            environment,
-            lambda observation: observation[[0, 2]],
-            gym.spaces.Box(space.low[[0, 2]], space.high[[0, 2]]),
-        )
-
-    return wrap
-
-
-def _flickering():
-    def wrap(environment):
-        def flicker(observation):
-            is_shown = environment.unwrapped.np_random.random() < 0.5
-            return observation if is_shown else np.zeros_like(observation)
-
-        return gym.wrappers.TransformObservation(
-            environment, flicker, environment.observation_space
-        )
-
-    return wrap
-
-
 # Environments that show a part of another: its id, and the wrapper that hides the rest.
 # The in-graph forms are in `cartpole.py`.
 _PARTIAL = {
-    "CartPoleFlickering-v1": ("CartPole-v1", _flickering()),
-    "CartPolePositions-v1": ("CartPole-v1", _positions()),
+    "CartPoleFlickering-v1": ("CartPole-v1", flickering()),
+    "CartPolePositions-v1": ("CartPole-v1", positions()),
 }
 
 
@@ -157,7 +106,7 @@ def recipe_for(id, max_episode_steps=None, **environment_kwargs):
         # Outside the preprocessing, so that it counts the agent's steps, not frames;
         # inside of lives, so that a game begins anew after it.
         *([functools.partial(gym.wrappers.TimeLimit, **time_limit)] * bool(time_limit)),
-        *([_ending_with_a_life()] if life_loss else []),
+        *([ending_with_a_life()] if life_loss else []),
         functools.partial(
             gym.wrappers.FrameStackObservation, stack_size=_ATARI_FRAME_STACK
         ),

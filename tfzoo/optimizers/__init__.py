@@ -16,6 +16,7 @@ from tfzoo.optimizers.curvature_products import (
     hessian_product,
     mean_kl_divergence,
 )
+from tfzoo.optimizers.flattened import FlattenedOptimizer
 from tfzoo.optimizers.kfac import KFAC
 from tfzoo.optimizers.layer_transforms import (
     GradientCentralization,
@@ -59,6 +60,7 @@ __all__ = [
     "BernoulliOutputs",
     "CategoricalOutputs",
     "ConjugateGradientResult",
+    "FlattenedOptimizer",
     "ForwardPass",
     "GaussianOutputs",
     "GradientCentralization",
