@@ -50,6 +50,9 @@ flags.DEFINE_integer("burn_in", 0, "Steps before them that only set the state.",
 flags.DEFINE_boolean(
     "stored_state", True, "Begin sequences with the state of then, not with zeros."
 )
+flags.DEFINE_boolean(
+    "previous_action", False, "The LSTM sees the action before each observation, too."
+)
 flags.DEFINE_integer("lstm_units", 64, "Units of the LSTM.", lower_bound=1)
 
 
@@ -70,6 +73,7 @@ def main():
         sequence_length=FLAGS.sequence_length,
         burn_in=FLAGS.burn_in,
         stored_state=FLAGS.stored_state,
+        previous_action=FLAGS.previous_action,
         **value_options(),
         **off_policy_options(environment),
     )

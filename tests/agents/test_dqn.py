@@ -383,3 +383,46 @@ def test_continuous_actions_are_refused():
     box = gym.spaces.Box(-1, 1, (2,))
     with pytest.raises(UnsupportedSpaceError, match="DDPG, TD3 and SAC take a Box"):
         DQN(SPACES[0], box)
+
+
+def stacked_cartpole():
+    """CartPole whose observations are the last four, one after the other."""
+    stacked = gym.wrappers.FrameStackObservation(gym.make("CartPole-v1"), 4)
+    return gym.wrappers.FlattenObservation(stacked)
+
+
+gym.register("StackedCartPole-v0", stacked_cartpole)
+
+
+@pytest.mark.parametrize("priority_exponent", [None, 0.6])
+def test_an_agent_learns_the_same_from_frames_that_are_stored_once(priority_exponent):
+    weights, bytes = [], []
+    for frame_stack in (1, 4):
+        with make("StackedCartPole-v0", 2) as environment:
+            agent = DQN(
+                environment.observation_space,
+                environment.action_space,
+                frame_stack=frame_stack,
+                priority_exponent=priority_exponent,
+                n_step=2,
+                network_options={"hidden_units": (8,)},
+                batch_size=16,
+                replay_capacity=600,
+                learning_starts=50,
+                num_steps=5,
+                gradient_steps=2,
+                epsilon=0.3,
+            )
+            agent.compile(keras.optimizers.Adam(1e-2), jit_compile=False)
+            agent.fit(environment, 200, verbose=0)
+        weights.append(agent.network.get_weights())
+        bytes.append(agent.replay.nbytes)
+    assert bytes[1] < bytes[0] / 2
+    start = DQN(
+        environment.observation_space,
+        environment.action_space,
+        network_options={"hidden_units": (8,)},
+    ).network.get_weights()
+    assert np.abs(start[0] - weights[0][0]).max() > 0.01
+    for one, two in zip(*weights, strict=True):
+        np.testing.assert_array_equal(one, two)

@@ -37,17 +37,20 @@ def make_agent(environment=None, spaces=SPACES, **options):
     return agent
 
 
-def lstm_by_numpy(weights, features, memory):
+def lstm_by_numpy(weights, features, memory, previous=None):
     """The network of `recurrent_q_network` over time, in NumPy."""
     w, b, kernel, recurrent, bias, w_out, b_out = weights
-    hidden, cell = memory
+    hidden, cell = memory[:2]
+    if previous is None:
+        previous = np.zeros((*features.shape[:2], 0))
     values, states = [], []
 
     def sigmoid(x):
         return 1 / (1 + np.exp(-x))
 
-    for x in features:
-        z = np.maximum(x @ w + b, 0) @ kernel + hidden @ recurrent + bias
+    for x, action in zip(features, previous, strict=True):
+        x = np.concatenate([np.maximum(x @ w + b, 0), action], axis=-1)
+        z = x @ kernel + hidden @ recurrent + bias
         i, f, c, o = np.split(z, 4, axis=-1)
         cell = sigmoid(f) * cell + sigmoid(i) * np.tanh(c)
         hidden = sigmoid(o) * np.tanh(cell)
@@ -68,22 +71,31 @@ def test_the_network_is_an_lstm():
     np.testing.assert_allclose(cell, states[-1][1], atol=1e-5)
 
 
+@pytest.mark.parametrize("previous_action", [False, True])
 @pytest.mark.parametrize("vectorization", ["in_graph", "sync"])
-def test_states_in_acting_are_those_in_learning(vectorization):
+def test_states_in_acting_are_those_in_learning(vectorization, previous_action):
     """Every stored state is that of the steps of its episode so far, and no others."""
     environment = make("CartPolePositions-v1", 2, vectorization=vectorization)
-    agent = make_agent(environment, learning_starts=1000)
+    agent = make_agent(
+        environment, learning_starts=1000, previous_action=previous_action
+    )
     agent.fit(environment, 100, verbose=0)
     replay = agent.replay
     index = tf.constant(np.unique(replay.sample(2000, random.make_seed(0))[0]))
     batch = replay.sequences(index, 4)
-    values, memory = agent.unroll(agent.network, batch.observation[:4], batch.memory)
+    inputs = agent.sequence_inputs(batch)
+    values, memory = agent.unroll(
+        agent.network, [x[:4] for x in inputs], batch.memory[:2]
+    )
     # The state before step t of a sequence is the stored one of the row of that step.
     rows = replay._following(index, 5)
     for t in (1, 3):
         same = batch.mask[t]
-        _, state = agent.unroll(agent.network, batch.observation[:t], batch.memory)
-        for ours, stored in zip(state, replay._memory, strict=True):
+        _, state = agent.unroll(
+            agent.network, [x[:t] for x in inputs], batch.memory[:2]
+        )
+        after = (*state, *(x[t] for x in inputs[1:]))
+        for ours, stored in zip(after, replay._memory, strict=True):
             np.testing.assert_allclose(
                 tf.boolean_mask(ours, same),
                 tf.boolean_mask(tf.gather(stored, rows[t]), same),
@@ -101,39 +113,50 @@ def test_states_in_acting_are_those_in_learning(vectorization):
     assert memory[0].shape == (len(index), UNITS)
 
 
-def make_batch(length, seed=0):
+def make_batch(length, seed=0, previous_action=False):
     rng = np.random.default_rng(seed)
     mask = np.ones((length, 3), bool)
     mask[-2:, 1] = False
     terminated = np.zeros((length, 3), bool)
     terminated[-3, 1] = True
+    previous = (np.eye(2, dtype=np.float32)[[1, 0, 1]],) if previous_action else ()
     return Sequences(
         observation=rng.normal(size=(length + 1, 3, 3)).astype(np.float32),
         action=rng.integers(0, 2, (length, 3)).astype(np.int32),
         reward=rng.normal(size=(length, 3)).astype(np.float32),
         terminated=terminated,
         mask=mask,
-        memory=tuple(rng.normal(size=(2, 3, UNITS)).astype(np.float32)),
+        memory=(*rng.normal(size=(2, 3, UNITS)).astype(np.float32), *previous),
     )
 
 
 @pytest.mark.parametrize("double", [False, True])
 @pytest.mark.parametrize("burn_in", [0, 2])
-@pytest.mark.parametrize("stored_state", [False, True])
-def test_loss_and_errors(double, burn_in, stored_state):
+@pytest.mark.parametrize(
+    ("stored_state", "previous_action"), [(False, False), (True, False), (True, True)]
+)
+def test_loss_and_errors(double, burn_in, stored_state, previous_action):
     agent = make_agent(
-        double=double, burn_in=burn_in, stored_state=stored_state, huber_delta=None
+        double=double,
+        burn_in=burn_in,
+        stored_state=stored_state,
+        previous_action=previous_action,
+        huber_delta=None,
     )
     # Q' is not Q.
     rng = np.random.default_rng(1)
     for weight in agent.target_network.weights:
         weight.assign(weight + 0.3 * rng.normal(size=weight.shape))
-    batch = make_batch(burn_in + 4)
+    batch = make_batch(burn_in + 4, previous_action=previous_action)
+    previous = None
+    if previous_action:
+        previous = np.concatenate([batch.memory[2][None], np.eye(2)[batch.action]])
     online, target = (
         lstm_by_numpy(
             network.get_weights(),
             batch.observation,
             batch.memory if stored_state else np.zeros((2, 3, UNITS)),
+            previous,
         )[0][burn_in:]
         for network in (agent.network, agent.target_network)
     )
@@ -162,17 +185,17 @@ def test_no_gradient_flows_through_the_burn_in_or_the_target():
     agent.compile(keras.optimizers.SGD(1e-3), run_eagerly=True)
     batch = tf.nest.map_structure(tf.constant, make_batch(6))
     weights = [w.numpy() for w in agent.network.trainable_variables]
-    _, memory = agent.unroll(agent.network, batch.observation[:2], batch.memory)
+    _, memory = agent.unroll(agent.network, [batch.observation[:2]], batch.memory)
     _, of_target = agent.unroll(
-        agent.target_network, batch.observation[:2], batch.memory
+        agent.target_network, [batch.observation[:2]], batch.memory
     )
     rest = batch._replace(
         **{f: getattr(batch, f)[2:] for f in ("action", "reward", "terminated", "mask")}
     )
-    target = agent.targets(rest, batch.observation[2:], (memory, of_target)).numpy()
+    target = agent.targets(rest, [batch.observation[2:]], (memory, of_target)).numpy()
     memory = [tf.constant(m.numpy()) for m in memory]
     with tf.GradientTape() as tape:
-        values, _ = agent.unroll(agent.network, batch.observation[2:-1], memory)
+        values, _ = agent.unroll(agent.network, [batch.observation[2:-1]], memory)
         taken = tf.gather(values, rest.action, batch_dims=2)
         counts = tf.cast(rest.mask, tf.float32)
         loss = tf.reduce_sum(counts * 0.5 * (taken - target) ** 2)
@@ -190,7 +213,13 @@ def test_training_is_the_same_eagerly_in_a_graph_and_through_xla():
     environment = CartPolePositions(num_envs=4)
     runs = []
     for mode in {"run_eagerly": True}, {"jit_compile": False}, {"jit_compile": True}:
-        agent = make_agent(environment, priority_exponent=0.6, burn_in=2, dueling=True)
+        agent = make_agent(
+            environment,
+            priority_exponent=0.6,
+            burn_in=2,
+            dueling=True,
+            previous_action=True,
+        )
         agent.compile(keras.optimizers.Adam(1e-2), **mode)
         history = agent.fit(environment, 60, verbose=0).history
         assert history["gradient_steps"] == [4]

@@ -57,6 +57,11 @@ def make_agents():
         "dqn": (DQN(*_CARTPOLE), "CartPole-v1", [0, 1, 2, 3]),
         "rainbow": (DQN(*_CARTPOLE, **rainbow), "CartPole-v1", [0, 1, 2, 3]),
         "drqn": (DRQN(*positions), "CartPole-v1", [0, 2]),
+        "drqn of actions": (
+            DRQN(*positions, previous_action=True),
+            "CartPole-v1",
+            [0, 2],
+        ),
         "ddpg": (DDPG(*_PENDULUM, **_SMALL), "Pendulum-v1", [0, 1, 2]),
         "td3": (TD3(*_PENDULUM, **_SMALL), "Pendulum-v1", [0, 1, 2]),
         "sac": (SAC(*_PENDULUM, **_SMALL), "Pendulum-v1", [0, 1, 2]),
@@ -101,6 +106,10 @@ def played(tmp_path_factory):
         ("dqn", ["action", "q_values"]),
         ("rainbow", ["action", "q_values"]),
         ("drqn", ["action", "cell", "hidden", "q_values"]),
+        (
+            "drqn of actions",
+            ["action", "cell", "hidden", "previous_action", "q_values"],
+        ),
         ("ddpg", ["action"]),
         ("td3", ["action"]),
         ("sac", ["action"]),

@@ -375,3 +375,19 @@ def test_bad_input():
     images = gym.spaces.Box(0, 255, (84, 84, 4), np.uint8)
     with pytest.raises(UnsupportedSpaceError, match="cannot be normalised"):
         PPO(images, spaces[1], normalize_observations=True)
+
+
+@pytest.mark.parametrize(
+    ("torso", "shape"), [("mlp", (4,)), ("atari_cnn", (36, 36, 1))]
+)
+def test_convolutions_on_the_cpu_are_not_left_to_xla(torso, shape):
+    agent = PPO(
+        gym.spaces.Box(0, 255, shape, np.uint8 if len(shape) > 1 else np.float32),
+        gym.spaces.Discrete(2),
+        network_options={"torso": torso},
+    )
+    agent.compile(keras.optimizers.Adam())
+    on_gpu = bool(tf.config.list_physical_devices("GPU"))
+    assert agent.jit_compile == (torso == "mlp" or on_gpu)
+    agent.compile(keras.optimizers.Adam(), jit_compile=True)
+    assert agent.jit_compile

@@ -131,14 +131,14 @@ def draw_all(replay, num=4000, seed=0):
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("num_steps", [1, 5])
-@pytest.mark.parametrize("priority_exponent", [None, 0.7])
+@pytest.mark.parametrize(("priority_exponent", "n"), [(None, 1), (None, 3), (0.7, 3)])
 def test_every_step_is_read_as_it_was_until_it_is_overwritten(
-    mode, num_steps, priority_exponent
+    mode, num_steps, priority_exponent, n
 ):
     streams = Streams(3)
     replay = make(streams, 60, priority_exponent=priority_exponent)
     add = MODES[mode](replay.add)
-    read = MODES[mode](lambda index: replay.transitions(index, n_step=3, discount=0.5))
+    read = MODES[mode](lambda index: replay.transitions(index, n_step=n, discount=0.5))
     shapes = [] if mode == "eager" else [tf.TensorSpec([None], tf.int32)]
     if shapes:
         read = tf.function(
@@ -154,7 +154,7 @@ def test_every_step_is_read_as_it_was_until_it_is_overwritten(
         batch = tf.nest.map_structure(lambda x: x.numpy(), read(draw_all(replay)))
         assert {tuple(o) for o in batch.observation} == streams.stored(20)
         for b in range(len(batch.action)):
-            action, returns, rest, after = streams.n_step(batch.observation[b], 3, 0.5)
+            action, returns, rest, after = streams.n_step(batch.observation[b], n, 0.5)
             assert batch.action[b] == action
             assert batch.returns[b] == returns
             assert batch.discount[b] == rest
@@ -164,9 +164,10 @@ def test_every_step_is_read_as_it_was_until_it_is_overwritten(
     assert int(replay.num_added) == 3 * (40 // num_steps * num_steps)
 
 
-def test_frames_are_stored_once_and_stacked_again():
+@pytest.mark.parametrize("priority_exponent", [None, 0.7])
+def test_frames_are_stored_once_and_stacked_again(priority_exponent):
     streams = Streams(2, frames=4, terminates=0.05, cuts=0.05)
-    replay = make(streams, 64)
+    replay = make(streams, 64, priority_exponent=priority_exponent)
     assert replay._observation.shape == [64, 3]
     for _ in range(15):
         replay.add(streams.trajectory(6))

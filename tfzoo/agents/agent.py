@@ -21,6 +21,19 @@ from tfzoo.training.progress import Progress
 # outside the compiled call, for callbacks and logs, below a few per cent.
 _STEPS_PER_EPOCH = 16_384
 
+_CONVOLUTIONS = (
+    keras.layers.Conv1D,
+    keras.layers.Conv1DTranspose,
+    keras.layers.Conv2D,
+    keras.layers.Conv2DTranspose,
+    keras.layers.Conv3D,
+    keras.layers.Conv3DTranspose,
+    keras.layers.DepthwiseConv1D,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.SeparableConv1D,
+    keras.layers.SeparableConv2D,
+)
+
 
 class Agent(keras.Model):
     """What all agents share: spaces, observations, seeds, `fit`, `evaluate`.
@@ -242,11 +255,14 @@ class Agent(keras.Model):
           optimizer: a `keras.optimizers.Optimizer`. Gradient clipping and learning
             rate schedules are its own: `global_clipnorm=`, `PolynomialDecay`.
           jit_compile: whether XLA compiles the work. "auto" does, save on several
-            devices under a `tf.distribute` strategy, where it cannot.
+            devices under a `tf.distribute` strategy, where it cannot, and for networks
+            with convolutions on the CPU, of which its gradients in loops are slow.
           run_eagerly: whether to run it operation by operation, for debugging.
         """
         if jit_compile == "auto":
-            jit_compile = not run_eagerly and not self.is_distributed
+            jit_compile = not (
+                run_eagerly or self.is_distributed or self._convolves_on_cpu()
+            )
         super().compile(
             optimizer=optimizer, jit_compile=jit_compile, run_eagerly=run_eagerly
         )
@@ -254,6 +270,16 @@ class Agent(keras.Model):
         self.build_optimizers()
         self._environment = None
         self._functions = {}
+
+    def _convolves_on_cpu(self):
+        """Whether its networks have convolutions, and there is no GPU for them.
+
+        XLA brings convolutions on the CPU into the form for which it has fast code in
+        the main computation only, not in the body of a loop (docs/platform.md, 54).
+        """
+        return not tf.config.list_physical_devices("GPU") and any(
+            isinstance(layer, _CONVOLUTIONS) for layer in self._flatten_layers()
+        )
 
     def build_optimizers(self):
         """Creates the variables of the optimizer."""

@@ -335,7 +335,8 @@ class DQN(OffPolicyAgent):
     def update_target(self):
         """Lets Q' follow Q, after each `target_period` gradient steps."""
         count = self.gradient_count.assign_add(1)
-        self.follow(self.target_network, self.network, count % self.target_period == 0)
+        due = self.target_period == 1 or count % self.target_period == 0
+        self.follow(self.target_network, self.network, due)
 
     def resample_noise(self, network, seed):
         """Draws the noise of a network's noisy layers anew."""

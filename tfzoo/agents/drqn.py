@@ -9,7 +9,9 @@ remembers what was observed before, learned from sequences of steps,
 As in R2D2 (Kapturowski et al. 2019), sequences begin with the state that the agent had
 when it acted, or with zeros, and the first `burn_in` steps only bring the state up to
 date, for Q and for Q' each. A state is never carried beyond the end of an episode, in
-acting or in learning, and acting runs the network once a step.
+acting or in learning, and acting runs the network once a step. With `previous_action`
+the LSTM sees the action before each observation too (Zhu et al. 2017,
+arXiv:1704.07978): what an action did need not be told from observations alone.
 """
 
 import tensorflow as tf
@@ -39,12 +41,15 @@ class DRQN(DQN):
         observations are vectors or indices, actions are Discrete.
       network: a `keras.Model` from (features [B, L, ...], hidden [B, U], cell [B, U])
         to (values [B, L, A], hidden, cell); by default `networks.recurrent_q_network`.
+        With `previous_action`, actions [B, L, A] come after the features.
       network_options: a dict of arguments for `networks.recurrent_q_network`.
       sequence_length: L, the steps of a sequence that are learned from.
       burn_in: the steps before them that are not. Sequences begin at any step, so that
         the first `burn_in` steps of an episode are never learned from.
       stored_state: whether sequences begin with the state that was stored when the
         step was taken; otherwise with zeros.
+      previous_action: whether the network sees the action before each observation,
+        one-hot, and zeros at the beginning of an episode.
       double, dueling, huber_delta, epsilon, target_period, target_rate, **kwargs: see
         `DQN`. A priority is that of the sequence that begins at a step.
 
@@ -62,6 +67,7 @@ class DRQN(DQN):
         sequence_length=8,
         burn_in=0,
         stored_state=True,
+        previous_action=False,
         double=False,
         dueling=False,
         **kwargs,
@@ -72,6 +78,7 @@ class DRQN(DQN):
         for name in ("noisy", "n_step", "distribution", "num_atoms", "value_range"):
             if name in kwargs:
                 raise ValueError(f"DRQN has no {name}; DQN has")
+        self.previous_action = previous_action
         super().__init__(
             observation_space,
             action_space,
@@ -89,7 +96,11 @@ class DRQN(DQN):
         """Builds the network that is taken where none is given."""
         del num_atoms, noisy
         return recurrent_q_network(
-            self.feature_shape, self.num_actions, seed=self.seed, **options
+            self.feature_shape,
+            self.num_actions,
+            previous_action=self.previous_action,
+            seed=self.seed,
+            **options,
         )
 
     def check_network(self, network):
@@ -120,15 +131,28 @@ class DRQN(DQN):
     # Acting.
 
     def initial_memory(self, num_envs):
-        """Returns the state (hidden, cell) of the LSTM before an episode, [N, U]."""
+        """Returns the memory before an episode: the state of the LSTM, [N, U] each.
+
+        A pair (hidden, cell), and with `previous_action` that action, one-hot [N, A].
+        """
         units = self.network.output_shape[1][-1]
-        return tf.zeros([num_envs, units]), tf.zeros([num_envs, units])
+        memory = tf.zeros([num_envs, units]), tf.zeros([num_envs, units])
+        if self.previous_action:
+            memory += (tf.zeros([num_envs, self.num_actions]),)
+        return memory
 
     def step_values(self, observation, memory):
-        """Returns (values [B, A] of one step, the state after it)."""
-        features = self.preprocess(observation)[:, tf.newaxis]
-        values, *memory = self.network([features, *memory])
-        return values[:, 0], tuple(memory)
+        """Returns (values [B, A] of one step, the state (hidden, cell) after it)."""
+        hidden, cell, *previous = memory
+        inputs = [x[:, tf.newaxis] for x in (self.preprocess(observation), *previous)]
+        values, *state = self.network([*inputs, hidden, cell])
+        return values[:, 0], tuple(state)
+
+    def memory_after(self, state, action):
+        """Returns the memory after a step: the state, and the action if it is seen."""
+        if self.previous_action:
+            state += (tf.one_hot(action, self.num_actions),)
+        return state
 
     def q_values(self, observation):
         """Returns the values of all actions, [B, A], at the beginning of an episode."""
@@ -143,8 +167,9 @@ class DRQN(DQN):
         """Returns (actions, the memory after them); see `Agent.act_from_memory`."""
         if not greedy:
             return self.explore(observation, memory, seed)
-        values, memory = self.step_values(observation, memory)
-        return tf.argmax(values, axis=-1, output_type=tf.int32), memory
+        values, state = self.step_values(observation, memory)
+        action = tf.argmax(values, axis=-1, output_type=tf.int32)
+        return action, self.memory_after(state, action)
 
     def act(self, observation, seed, *, greedy=False):
         """Returns actions at the beginning of an episode; see `Agent.act`."""
@@ -157,8 +182,9 @@ class DRQN(DQN):
 
     def explore(self, observation, memory, seed):
         """Returns epsilon-greedy actions [N]; see `OffPolicyAgent.explore`."""
-        values, memory = self.step_values(observation, memory)
-        return self.epsilon_greedy(values, seed), memory
+        values, state = self.step_values(observation, memory)
+        action = self.epsilon_greedy(values, seed)
+        return action, self.memory_after(state, action)
 
     # Learning.
 
@@ -166,25 +192,43 @@ class DRQN(DQN):
         """Returns the `Sequences` that begin at rows [B]."""
         return self.replay.sequences(index, self.burn_in + self.sequence_length)
 
-    def unroll(self, network, features, memory, training=False):
-        """Returns values [L, B, A] of features [L, B, ...], from a state."""
-        by_batch = tf.einsum("lb...->bl...", features)
-        values, *memory = network([by_batch, *memory], training=training)
-        return tf.transpose(values, [1, 0, 2]), tuple(memory)
+    def sequence_inputs(self, batch):
+        """Returns what the network sees of `Sequences`, [L + 1, B, ...] each.
 
-    def targets(self, batch, features, memory):
+        The features, and with `previous_action` the actions before them, one-hot.
+        """
+        inputs = (self.preprocess(batch.observation),)
+        if self.previous_action:
+            taken = tf.one_hot(batch.action, self.num_actions)
+            inputs += (tf.concat([batch.memory[2][tf.newaxis], taken], axis=0),)
+        return inputs
+
+    def unroll(self, network, inputs, state, training=False):
+        """Returns (values [L, B, A], the state after them).
+
+        Args:
+          network: Q or Q'.
+          inputs: as `sequence_inputs` returns them.
+          state: a pair (hidden, cell), the state before them.
+          training: whether the gradient of this is learned from.
+        """
+        by_batch = [tf.einsum("lb...->bl...", x) for x in inputs]
+        values, *state = network([*by_batch, *state], training=training)
+        return tf.transpose(values, [1, 0, 2]), tuple(state)
+
+    def targets(self, batch, inputs, states):
         """Returns y_t, float32 [L, B].
 
         Args:
           batch: `Sequences` of L steps.
-          features: [L + 1, B, ...].
-          memory: a pair of states (hidden, cell) before them, of Q and of Q'.
+          inputs: [L + 1, B, ...] each; see `sequence_inputs`.
+          states: a pair of states (hidden, cell) before them, of Q and of Q'.
         """
-        of_online, of_target = memory
-        target, _ = self.unroll(self.target_network, features, of_target)
+        of_online, of_target = states
+        target, _ = self.unroll(self.target_network, inputs, of_target)
         chooser = target
         if self.double:
-            chooser, _ = self.unroll(self.network, features, of_online)
+            chooser, _ = self.unroll(self.network, inputs, of_online)
         best = tf.one_hot(tf.argmax(chooser, axis=-1), self.num_actions)
         value = tf.reduce_sum(best * target, axis=-1)[1:]
         discount = tf.where(batch.terminated, 0.0, self.discount)
@@ -200,29 +244,31 @@ class DRQN(DQN):
     def update(self, batch, weight, seed):
         """Takes a gradient step; see `OffPolicyAgent.update`."""
         del seed
-        features = self.preprocess(batch.observation)
-        memory = batch.memory
+        inputs, state = self.sequence_inputs(batch), batch.memory[:2]
         if not self.stored_state:
-            memory = tf.nest.map_structure(tf.zeros_like, memory)
-        of_online = of_target = memory
+            state = tf.nest.map_structure(tf.zeros_like, state)
+        of_online = of_target = state
         if self.burn_in:
-            before, features = features[: self.burn_in], features[self.burn_in :]
-            _, of_online = self.unroll(self.network, before, memory)
-            _, of_target = self.unroll(self.target_network, before, memory)
+            before = [x[: self.burn_in] for x in inputs]
+            _, of_online = self.unroll(self.network, before, state)
+            _, of_target = self.unroll(self.target_network, before, state)
             of_online, of_target = tf.nest.map_structure(
                 tf.stop_gradient, (of_online, of_target)
             )
+            inputs = [x[self.burn_in :] for x in inputs]
             batch = batch._replace(
                 **{
                     name: getattr(batch, name)[self.burn_in :]
                     for name in ("action", "reward", "terminated", "mask")
                 }
             )
-        target = tf.stop_gradient(self.targets(batch, features, (of_online, of_target)))
+        target = tf.stop_gradient(self.targets(batch, inputs, (of_online, of_target)))
         counts = tf.cast(batch.mask, tf.float32)
 
         def weighted_loss():
-            values, _ = self.unroll(self.network, features[:-1], of_online, True)
+            values, _ = self.unroll(
+                self.network, [x[:-1] for x in inputs], of_online, True
+            )
             taken = tf.one_hot(batch.action, self.num_actions)
             taken = tf.reduce_sum(taken * values, axis=-1)
             losses = counts * self.error_loss(taken, target)
@@ -268,24 +314,29 @@ class DRQN(DQN):
     def endpoints(self):
         """Returns what `export` serves.
 
-        "serving_default" takes `observation` [B, ...] and the state `hidden`, `cell`,
-        float32 [B, U], zeros at the beginning of an episode, and returns `action`, the
-        greedy one, `q_values`, float32 [B, A], and the next `hidden` and `cell`.
+        "serving_default" takes `observation` [B, ...] and the memory `hidden`, `cell`,
+        float32 [B, U], and with `previous_action` `previous_action`, float32 [B, A],
+        all zeros at the beginning of an episode, and returns `action`, the greedy one,
+        `q_values`, float32 [B, A], and the next memory under the same names.
         """
         units = self.network.output_shape[1][-1]
+        sizes = {"hidden": units, "cell": units}
+        if self.previous_action:
+            sizes["previous_action"] = self.num_actions
 
-        def greedy(observation, hidden, cell):
-            values, memory = self.step_values(observation, (hidden, cell))
+        def greedy(observation, *memory):
+            values, state = self.step_values(observation, memory)
+            action = tf.argmax(values, axis=-1, output_type=tf.int32)
+            after = self.memory_after(state, action)
             return {
-                "action": tf.argmax(values, axis=-1, output_type=tf.int32),
+                "action": action,
                 "q_values": values,
-                "hidden": memory[0],
-                "cell": memory[1],
+                **dict(zip(sizes, after, strict=True)),
             }
 
         specs = [
-            tf.TensorSpec([None, units], tf.float32, name=name)
-            for name in ("hidden", "cell")
+            tf.TensorSpec([None, size], tf.float32, name=name)
+            for name, size in sizes.items()
         ]
         return {"serving_default": (greedy, [self.observation_spec, *specs])}
 

@@ -233,6 +233,7 @@ def recurrent_q_network(
     feature_shape,
     num_actions,
     *,
+    previous_action=False,
     dueling=False,
     lstm_units=64,
     hidden_units=(64,),
@@ -244,6 +245,7 @@ def recurrent_q_network(
     Args:
       feature_shape: the shape of one observation, without batch and time.
       num_actions: A.
+      previous_action: whether the LSTM sees the action before each observation, too.
       dueling: whether values are V + D - mean D; see `q_network`.
       lstm_units: U.
       hidden_units: widths of the dense layers before the LSTM.
@@ -252,7 +254,8 @@ def recurrent_q_network(
 
     Returns:
       A `keras.Model` from (features float32 [B, L, *feature_shape], hidden [B, U], cell
-      [B, U]) to (values float32 [B, L, A], hidden, cell), the state after L steps.
+      [B, U]) to (values float32 [B, L, A], hidden, cell), the state after L steps. With
+      `previous_action`, one-hot actions [B, L, A] come after the features.
     """
     initializer = _FanInUniform(seed)
     features = keras.Input((None, *feature_shape), name="observation")
@@ -264,6 +267,10 @@ def recurrent_q_network(
         outputs = keras.layers.Dense(
             units, activation, kernel_initializer=initializer(2**0.5)
         )(outputs)
+    inputs = [features]
+    if previous_action:
+        inputs.append(keras.Input((None, num_actions), name="previous_action"))
+        outputs = keras.layers.Concatenate()([outputs, inputs[1]])
     outputs, *state = keras.layers.LSTM(
         lstm_units,
         return_sequences=True,
@@ -288,7 +295,7 @@ def recurrent_q_network(
     else:
         values = head(num_actions, "values")
     return keras.Model(
-        [features, hidden, cell], [values, *state], name="recurrent_q_network"
+        [*inputs, hidden, cell], [values, *state], name="recurrent_q_network"
     )
 
 

@@ -307,6 +307,15 @@ class ReplayBuffer(tf.Module):
     def transitions(self, index, *, n_step=1, discount=0.99):
         """Returns the `Transitions` that begin at rows [B]."""
         rows = self._following(index, n_step + 1)  # [n + 1, B]
+        if n_step == 1:
+            terminated = tf.gather(self._kind, index) == _TERMINATED
+            return Transitions(
+                observation=self._observations(index),
+                action=tf.gather(self._action, index),
+                returns=tf.gather(self._reward, index),
+                discount=tf.where(terminated, 0.0, discount),
+                next_observation=self._observations(rows[1]),
+            )
         kind = tf.gather(self._kind, rows)
         reward = tf.gather(self._reward, rows[:-1])
         # Whether step i is of the same episode; the first always is.
