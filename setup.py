@@ -55,6 +55,7 @@ setup(
         "keras>=3.12,<4",
         "matplotlib>=3.8,<4",
         "numpy>=1.26,<3",
+        "scikit-learn>=1.4,<2",
         "tensorboard>=2.20,<3",
         "tensorflow==2.21.*",
         "tensorflow-datasets>=4.9.8,<5",
