@@ -15,13 +15,12 @@ and not repeated.
 """
 
 import ast
-import json
-import os
 import pathlib
 import time
 
 import numpy as np
 from absl import app, flags
+from finished_runs import finished
 
 _CONFIGS = flags.DEFINE_list(
     "configs",
@@ -172,14 +171,12 @@ def main(argv):
         settings = read_config(config)
         results = []
         for seed in range(_SEEDS.value):
-            path = pathlib.Path(_RUNS.value, f"{config}-{seed}.json")
-            if not path.exists():
-                result = train_and_evaluate(config, settings, seed)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                unfinished = path.with_suffix(".unfinished")
-                unfinished.write_text(json.dumps(result) + "\n", "utf8")
-                os.replace(unfinished, path)
-            results.append(json.loads(path.read_text("utf8")))
+            results.append(
+                finished(
+                    pathlib.Path(_RUNS.value, f"{config}-{seed}.json"),
+                    lambda: train_and_evaluate(config, settings, seed),  # noqa: B023
+                )
+            )
         means = np.array([result["mean"] for result in results])
         spread = means.std(ddof=1) if len(means) > 1 else 0.0
         each = ", ".join(f"{mean:.1f}" for mean in means)

@@ -8,7 +8,7 @@ import keras
 from absl import flags
 
 from tfzoo.agents import DQN
-from tfzoo.training import run_experiment
+from tfzoo.training import UserError, run_experiment
 from tfzoo.training.agent_experiment import (
     make_environment,
     network_options,
@@ -68,6 +68,12 @@ flags.DEFINE_float("value_max", 10.0, "Last atom of --distribution=categorical."
 def main():
     """Trains, evaluates, exports."""
     environment = make_environment()
+    for name in ("value_min", "value_max"):
+        is_given = FLAGS[name].value != FLAGS[name].default
+        if is_given and FLAGS.distribution != "categorical":
+            raise UserError(
+                f"--{name}={FLAGS[name].value}: it is of --distribution=categorical"
+            )
     options = {name: x for name, x in network_options().items() if x is not None}
     agent = DQN(
         environment.observation_space,

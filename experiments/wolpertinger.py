@@ -60,8 +60,8 @@ def read_embedding(environment):
             )
         return environment.action_embedding
     try:
-        return np.load(FLAGS.action_embedding)
-    except (OSError, ValueError) as error:
+        return np.asarray(np.load(FLAGS.action_embedding), np.float32)
+    except (EOFError, OSError, TypeError, ValueError) as error:
         raise UserError(
             f"--action_embedding={FLAGS.action_embedding}: it cannot be read: {error}"
         ) from error

@@ -126,6 +126,7 @@ def make_batch(length, seed=0, previous_action=False):
         reward=rng.normal(size=(length, 3)).astype(np.float32),
         terminated=terminated,
         mask=mask,
+        goes_on=np.array([False, False, True]),
         memory=(*rng.normal(size=(2, 3, UNITS)).astype(np.float32), *previous),
     )
 
@@ -252,7 +253,8 @@ def test_evaluation_remembers_within_an_episode_only():
     ("arguments", "message"),
     [
         ({"sequence_length": 0}, "sequence_length must be a positive integer"),
-        ({"burn_in": -1}, "burn_in must be a whole number, got -1"),
+        ({"burn_in": -1}, "burn_in must be a positive integer, got -1"),
+        ({"burn_in": 2.0}, "burn_in must be a positive integer, got 2.0"),
         ({"n_step": 3}, "DRQN has no n_step"),
     ],
 )
@@ -264,8 +266,11 @@ def test_bad_arguments_are_named(arguments, message):
 def test_a_network_without_a_state_is_refused():
     features = keras.Input((None, 3))
     network = keras.Model(features, keras.layers.Dense(2)(features))
-    with pytest.raises(ValueError, match="the network must have outputs"):
-        make_agent(network=network)
+    with pytest.raises(ValueError, match="the network must have inputs"):
+        make_agent(network=network, network_options=None)
+    without_actions = recurrent_q_network((3,), 2)
+    with pytest.raises(ValueError, match=r"inputs \(observation, previous_action, h"):
+        make_agent(network=without_actions, previous_action=True, network_options=None)
 
 
 def test_a_sequence_longer_than_an_episode_is_refused():
@@ -275,6 +280,27 @@ def test_a_sequence_longer_than_an_episode_is_refused():
         ValueError, match=r"take 11 steps, but an episode of .* than 10"
     ):
         agent.prepare(environment)
+
+
+def test_a_sequence_longer_than_the_ring_is_refused():
+    environment = CartPolePositions(num_envs=20)
+    agent = make_agent(environment, sequence_length=18, burn_in=2)
+    with pytest.raises(ValueError, match="take 20 steps, but each copy has 20 rows"):
+        agent.prepare(environment)
+
+
+def test_priority_of_a_sequence_without_steps_to_learn_from():
+    """One that ended within the burn-in has none; one that goes on has the largest."""
+    agent = make_agent(burn_in=3)
+    batch = make_batch(7)
+    mask = np.array(batch.mask)
+    mask[2:, 1:] = False
+    batch = batch._replace(mask=mask, goes_on=np.array([True, False, True]))
+    _, priority = agent.update(
+        tf.nest.map_structure(tf.constant, batch), tf.ones([3]), None
+    )
+    assert priority[0] > 0
+    np.testing.assert_array_equal(priority[1:], [0.0, priority[0]])
 
 
 def test_continuous_actions_are_refused():

@@ -50,6 +50,12 @@ def test_what_make_run_trains_solves_cartpole_within_a_minute(tmp_path):
         ("a2c_pendulum", -200),
         ("a2c_mountain_car_continuous", 90),
         ("reinforce_cartpole", 475),
+        ("dqn_cartpole", 475),
+        ("dqn_acrobot", -100),
+        ("drqn_cartpole_positions", 450),
+        ("ddpg_pendulum", -160),
+        ("td3_pendulum", -160),
+        ("sac_pendulum", -160),
     ],
 )
 def test_configuration_reaches_its_return(config, threshold, tmp_path):

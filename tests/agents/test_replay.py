@@ -201,6 +201,12 @@ def test_sequences_end_with_their_episode():
             assert batch.action[t, b] == action
             assert batch.reward[t, b] == reward
             assert batch.terminated[t, b] == terminated
+        # The last episode of a copy is under way.
+        copy, episode, _ = batch.observation[0, b][-3:].astype(int)
+        last = episode == len(streams.episodes[copy]) - 1
+        assert batch.goes_on[b] == (
+            last and len(streams.find(batch.observation[0, b])) < 6
+        )
 
 
 def test_memory_is_that_before_the_first_step():

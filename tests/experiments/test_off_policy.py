@@ -71,6 +71,10 @@ def test_a_stopped_run_goes_on_with_or_without_its_memories(
     programs, tmp_path, replay_checkpoint, vectorization, steps
 ):
     flags = (
+        # Schedules would end with --steps, so that the first halves would differ.
+        "--epsilon_start=0.1",
+        "--epsilon_end=0.1",
+        "--noanneal",
         f"--{'' if replay_checkpoint else 'no'}replay_checkpoint",
         f"--vectorization={vectorization}",
         "--num_steps=8",
@@ -85,8 +89,10 @@ def test_a_stopped_run_goes_on_with_or_without_its_memories(
     )
     assert second.status == 0, second.stderr
     (_, expected), (_, given) = metrics(whole), metrics(parts)
-    # The schedule of epsilon ends with --steps, so that the first halves differ.
     assert given["steps"] == expected["steps"]
+    # Where the environment is in the graph, to the same metrics.
+    exactly = replay_checkpoint and vectorization == "in_graph"
+    assert (given == expected) == exactly
     taken = [float(row["gradient_steps"]) for row in (expected, given)]
     # Without the buffer, 100 steps of 16 each fill it before learning goes on.
     assert taken[0] - taken[1] == (0 if replay_checkpoint else 100 // 16)
@@ -106,6 +112,9 @@ def test_a_stopped_run_goes_on_with_or_without_its_memories(
         ("wolpertinger", ("--env=CartPole-v1",), "it has no embedding of its actions"),
         ("wolpertinger", ("--num_neighbors=3000",), "--num_neighbors=3000 is more"),
         ("wolpertinger", ("--action_embedding=no.npy",), "--action_embedding=no.npy: "),
+        ("wolpertinger", ("--action_embedding=/dev/null",), "it cannot be read"),
+        ("dqn", ("--learning_starts=401",), "--learning_starts=401: nothing would be"),
+        ("dqn", ("--value_max=9",), "--value_max=9.0: it is of --distribution=categ"),
         ("dqn", ("--batch_size=2000",), "--batch_size=2000 is more than the 1000 rows"),
         ("dqn", ("--steps=401",), "--steps=401 must be a multiple of the 20"),
         ("dqn", ("--vectorization=workers",), "DQN cannot act in worker processes"),
@@ -122,6 +131,7 @@ def test_a_stopped_run_goes_on_with_or_without_its_memories(
         ("td3", ("--actor_learning_rate=0",), "--actor_learning_rate=0"),
         ("td3", ("--noise=pink",), "--noise=pink"),
         ("sac", ("--temperature=0",), "--temperature=0"),
+        ("dqn", ("--adam_epsilon=0",), "--adam_epsilon=0.0: must be a positive number"),
         ("sac", ("--action_bounds=rescale",), "scales its actions to the bounds"),
         (
             "dqn",

@@ -191,6 +191,10 @@ def test_wrong_use_is_refused():
         optimizer.apply(gradients_of_step(0)[:1])
     with pytest.raises(ValueError, match="can be excluded"):
         optimizer.exclude_from_weight_decay(var_names=["bias"])
+    inner = make_optimizer("AdamW")
+    inner.exclude_from_weight_decay(var_names=["bias"])
+    with pytest.raises(ValueError, match="can be excluded"):
+        FlattenedOptimizer(inner)
     devices = tf.config.list_logical_devices("CPU")
     if len(devices) > 1:
         strategy = tf.distribute.MirroredStrategy(

@@ -54,11 +54,6 @@ class A2C(OnPolicyAgent):
         )
         self.value_loss = ValueLoss()
 
-    def shuffle(self, batch, seed):
-        """Returns the whole batch as the one minibatch; see `OnPolicyAgent`."""
-        del seed
-        return tf.nest.map_structure(lambda x: x[None], batch)
-
     def batch_loss(self, batch):
         """Returns the loss of a batch and its metrics; see `OnPolicyAgent`."""
         advantage = batch.advantage

@@ -277,7 +277,7 @@ class Agent(keras.Model):
         XLA brings convolutions on the CPU into the form for which it has fast code in
         the main computation only, not in the body of a loop (docs/platform.md, 54).
         """
-        return not tf.config.list_physical_devices("GPU") and any(
+        return not tf.config.get_visible_devices("GPU") and any(
             isinstance(layer, _CONVOLUTIONS) for layer in self._flatten_layers()
         )
 
@@ -341,7 +341,8 @@ class Agent(keras.Model):
             Its logs hold "steps", "episodes", "episode_return", "episode_length", the
             losses, "steps_per_second" and "seconds".
           steps_per_epoch: environment steps between two logs; by default about
-            16,384 for in-graph environments, and one iteration for others.
+            16,384 for in-graph environments, and one iteration for others. Agents with
+            a replay buffer log every 1,000 gradient steps and environment steps.
           verbose: 0 for silence; otherwise a progress bar is shown.
 
         Returns:

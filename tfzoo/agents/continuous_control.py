@@ -9,6 +9,7 @@ from tfzoo import random
 from tfzoo.agents.networks import action_critic, copy_of
 from tfzoo.agents.off_policy import OffPolicyAgent
 from tfzoo.environments import UnsupportedSpaceError
+from tfzoo.environments.errors import check_positive_integer
 from tfzoo.losses import q_learning_target, squared_value_loss
 
 
@@ -50,6 +51,7 @@ class ContinuousControlAgent(OffPolicyAgent):
         **kwargs,
     ):
         self._check_action_space(action_space)
+        check_positive_integer("num_critics", num_critics)
         super().__init__(
             observation_space,
             action_space,

@@ -22,12 +22,14 @@ implementations an episode that is cut off by a time limit is bootstrapped, by n
 as by one, from the observation that it was cut off at.
 """
 
+import math
+
 import numpy as np
 import tensorflow as tf
 from gymnasium import spaces
 
 from tfzoo import random
-from tfzoo.agents.networks import copy_of, q_network
+from tfzoo.agents.networks import check_functional, copy_of, q_network
 from tfzoo.agents.off_policy import OffPolicyAgent
 from tfzoo.agents.worker_policy import dense_stack, normalization_statistics
 from tfzoo.environments import NumpyPolicy, UnsupportedSpaceError
@@ -116,9 +118,16 @@ class DQN(OffPolicyAgent):
                 "distribution must be 'categorical', 'quantile' or None, got "
                 f"{distribution!r}"
             )
-        if num_atoms is not None and (num_atoms != int(num_atoms) or num_atoms < 2):
+        if num_atoms is not None:
+            check_positive_integer("num_atoms", num_atoms)
+            if num_atoms < 2:
+                raise ValueError(f"num_atoms must be at least 2, got {num_atoms}")
+            if distribution is None:
+                raise ValueError("num_atoms needs a distribution")
+        if network is not None and (network_options or dueling):
             raise ValueError(
-                f"num_atoms must be an integer of at least 2, got {num_atoms}"
+                "dueling and network_options are of the network that is made where "
+                "none is given"
             )
         if not callable(epsilon):
             check_fraction("epsilon", epsilon)
@@ -146,8 +155,10 @@ class DQN(OffPolicyAgent):
         elif distribution == "categorical":
             self.num_atoms = num_atoms or 51
             low, high = value_range
-            if not low < high:
-                raise ValueError(f"value_range must rise, got {value_range}")
+            if not -math.inf < low < high < math.inf:
+                raise ValueError(
+                    f"value_range must rise and be finite, got {value_range}"
+                )
             self.atoms = tf.linspace(float(low), float(high), self.num_atoms)
             self.loss_function = CategoricalQLearningLoss()
         else:
@@ -179,6 +190,7 @@ class DQN(OffPolicyAgent):
         Raises:
           ValueError: if they are not.
         """
+        check_functional(network)
         outputs = (self.num_actions,)
         if self.num_atoms is not None:
             outputs += (self.num_atoms,)

@@ -17,7 +17,7 @@ arXiv:1704.07978): what an action did need not be told from observations alone.
 import tensorflow as tf
 
 from tfzoo.agents.dqn import DQN
-from tfzoo.agents.networks import recurrent_q_network
+from tfzoo.agents.networks import check_functional, recurrent_q_network
 from tfzoo.environments.errors import check_positive_integer
 from tfzoo.losses import (
     huber_value_loss,
@@ -73,8 +73,8 @@ class DRQN(DQN):
         **kwargs,
     ):
         check_positive_integer("sequence_length", sequence_length)
-        if burn_in != int(burn_in) or burn_in < 0:
-            raise ValueError(f"burn_in must be a whole number, got {burn_in}")
+        if burn_in:
+            check_positive_integer("burn_in", burn_in)
         for name in ("noisy", "n_step", "distribution", "num_atoms", "value_range"):
             if name in kwargs:
                 raise ValueError(f"DRQN has no {name}; DQN has")
@@ -109,11 +109,21 @@ class DRQN(DQN):
         Raises:
           ValueError: if they are not.
         """
-        shapes = network.output_shape
-        if len(network.outputs) != 3 or shapes[0][-1] != self.num_actions:
+        check_functional(network)
+        shapes = [tuple(x.shape[1:]) for x in network.outputs]
+        inputs = [tuple(x.shape[1:]) for x in network.inputs]
+        of_state = inputs[-2:]
+        if (
+            len(shapes) != 3
+            or shapes[0][-1] != self.num_actions
+            or shapes[1:] != of_state
+            or len(inputs) != 3 + self.previous_action
+        ):
+            actions = ", previous_action" if self.previous_action else ""
             raise ValueError(
-                f"the network must have outputs (values ('B', 'L', {self.num_actions})"
-                f", hidden, cell), got {shapes}"
+                f"the network must have inputs (observation{actions}, hidden, cell) "
+                f"and outputs (values ('B', 'L', {self.num_actions}), hidden, cell), "
+                f"got inputs {inputs} and outputs {shapes} without the batch"
             )
 
     def prepare(self, environment):
@@ -127,6 +137,16 @@ class DRQN(DQN):
                 f"than {limit}"
             )
         super().prepare(environment)
+
+    def _build(self, environment):
+        super()._build(environment)
+        steps, rows = self.burn_in + self.sequence_length, self.replay.length
+        if steps >= rows:
+            raise ValueError(
+                f"sequence_length={self.sequence_length} and burn_in={self.burn_in} "
+                f"take {steps} steps, but each copy has {rows} rows of the replay "
+                "buffer; give a larger replay_capacity"
+            )
 
     # Acting.
 
@@ -153,6 +173,10 @@ class DRQN(DQN):
         if self.previous_action:
             state += (tf.one_hot(action, self.num_actions),)
         return state
+
+    def stored_memory(self, memory):
+        """Returns what sequences begin with; see `OffPolicyAgent.stored_memory`."""
+        return memory if self.stored_state else memory[2:]
 
     def q_values(self, observation):
         """Returns the values of all actions, [B, A], at the beginning of an episode."""
@@ -200,7 +224,8 @@ class DRQN(DQN):
         inputs = (self.preprocess(batch.observation),)
         if self.previous_action:
             taken = tf.one_hot(batch.action, self.num_actions)
-            inputs += (tf.concat([batch.memory[2][tf.newaxis], taken], axis=0),)
+            first = batch.memory[-1][tf.newaxis]
+            inputs += (tf.concat([first, taken], axis=0),)
         return inputs
 
     def unroll(self, network, inputs, state, training=False):
@@ -244,9 +269,11 @@ class DRQN(DQN):
     def update(self, batch, weight, seed):
         """Takes a gradient step; see `OffPolicyAgent.update`."""
         del seed
-        inputs, state = self.sequence_inputs(batch), batch.memory[:2]
-        if not self.stored_state:
-            state = tf.nest.map_structure(tf.zeros_like, state)
+        inputs = self.sequence_inputs(batch)
+        state = (
+            batch.memory if self.stored_state else self.initial_memory(weight.shape[0])
+        )
+        state = state[:2]
         of_online = of_target = state
         if self.burn_in:
             before = [x[: self.burn_in] for x in inputs]
@@ -291,10 +318,10 @@ class DRQN(DQN):
         share = _PRIORITY_OF_LARGEST
         mean_error = tf.reduce_sum(error, axis=0) / total
         priority = share * tf.reduce_max(error, axis=0) + (1 - share) * mean_error
-        # A sequence that ended within the burn-in tells nothing yet: it is drawn again.
-        return metrics, tf.where(
-            tf.reduce_any(batch.mask, axis=0), priority, tf.reduce_max(priority)
-        )
+        # Where the episode ended within the burn-in there is never anything to learn
+        # from; where it goes on there will be.
+        waits = batch.goes_on & ~tf.reduce_any(batch.mask, axis=0)
+        return metrics, tf.where(waits, tf.reduce_max(priority), priority)
 
     # Serving.
 

@@ -1,8 +1,8 @@
 """The networks that agents have where they are not given one.
 
-Any `keras.Model` from a batch of features, [B, ...], to the same outputs can take their
-place: the pair (policy outputs [B, K], values [B, 1]) for `actor_critic`, action values
-[B, A] or [B, A, K] for `q_network`.
+Any functional `keras.Model` from a batch of features, [B, ...], to the same outputs can
+take their place: the pair (policy outputs [B, K], values [B, 1]) for `actor_critic`,
+action values [B, A] or [B, A, K] for `q_network`.
 """
 
 import keras
@@ -373,6 +373,20 @@ def action_critic(
     if num_critics > 1:
         values = [keras.layers.Concatenate(dtype="float32")(values)]
     return keras.Model([observation, action], values[0], name="critic")
+
+
+def check_functional(network):
+    """Refuses a network that is not a functional model.
+
+    Raises:
+      ValueError: if its inputs and outputs are not known before it is called.
+    """
+    # Those of others are not known before the first call.
+    if not getattr(network, "inputs", None) or not hasattr(network, "output_shape"):
+        raise ValueError(
+            "the network must be a functional keras.Model, or a keras.Sequential with "
+            f"an Input, got {type(network).__name__}"
+        )
 
 
 def copy_of(network):

@@ -27,7 +27,11 @@ class OffPolicyAgent(Agent):
     An iteration is `num_steps` steps of each copy, then `gradient_steps` batches. With
     an in-graph environment, acting, stepping, storing, sampling and learning over many
     iterations are one compiled call. With a host environment, acting is one compiled
-    call for all copies, storing one for an iteration, and learning one.
+    call for all copies, or NumPy's work (see `make_numpy_act`), storing one for an
+    iteration, and learning one.
+
+    Priorities that are not finite change nothing, as a graph cannot refuse them; the
+    loss is not finite then either.
 
     The replay buffer belongs to the environment: `fit` on another one, or `compile`,
     begins an empty one.
@@ -88,6 +92,8 @@ class OffPolicyAgent(Agent):
         ):
             check_positive_integer(name, value)
         check_fraction("discount", discount)
+        if not callable(importance_exponent):
+            check_fraction("importance_exponent", importance_exponent)
         if not 0 < target_rate <= 1:
             raise ValueError(f"target_rate must be in (0, 1], got {target_rate}")
         if batch_size > replay_capacity:
@@ -125,6 +131,15 @@ class OffPolicyAgent(Agent):
           seed: int32 [2].
         """
         raise NotImplementedError
+
+    def stored_memory(self, memory):
+        """Returns what the replay buffer holds of the memory before each step.
+
+        Args:
+          memory: as `initial_memory` returns it, or with more axes in front.
+        """
+        del memory
+        return ()
 
     def read_batch(self, index):
         """Returns what to learn from of the rows [B] that were drawn."""
@@ -211,6 +226,7 @@ class OffPolicyAgent(Agent):
     def _build(self, environment):
         is_box = isinstance(self.action_space, gym.spaces.Box)
         memory = self.initial_memory(environment.num_envs)
+        stored = self.stored_memory(memory)
         observation = self.observation_spec
         replay = ReplayBuffer(
             self.replay_capacity,
@@ -218,7 +234,7 @@ class OffPolicyAgent(Agent):
             tf.TensorSpec(observation.shape[1:], observation.dtype),
             tf.TensorSpec(self.action_space.shape, tf.float32 if is_box else tf.int32),
             memory=tf.nest.map_structure(
-                lambda m: tf.TensorSpec(m.shape[1:], m.dtype), memory
+                lambda m: tf.TensorSpec(m.shape[1:], m.dtype), stored
             ),
             frame_stack=self.frame_stack,
             priority_exponent=self.priority_exponent,
@@ -283,7 +299,9 @@ class OffPolicyAgent(Agent):
 
     def _remember(self, environment, trajectory):
         """Stores the steps of an iteration, and counts them."""
-        self.replay.add(transform_rewards(environment, trajectory))
+        trajectory = transform_rewards(environment, trajectory)
+        memory = self.stored_memory(trajectory.memory)
+        self.replay.add(trajectory._replace(memory=memory))
         if self.observation_normalization is not None:
             self.observation_normalization.update(trajectory.observation)
         self.step_counter.assign_add(tf.size(trajectory.reward, tf.int64))

@@ -309,7 +309,6 @@ class OnPolicyAgent(Agent):
 
         def epoch(number, count, last, sums):
             if self.minibatches == 1:
-                # The order of its samples does not matter.
                 return number + 1, *learn_from(batch, count, sums)
             shuffled = self.shuffle(batch, random.fold_in(seed, number))
 
@@ -340,6 +339,9 @@ class OnPolicyAgent(Agent):
 
     def shuffle(self, batch, seed):
         """Returns the `Batch` shuffled, as minibatches [minibatches, size, ...]."""
+        if self.minibatches == 1:
+            # The order of its samples does not matter.
+            return tf.nest.map_structure(lambda x: x[tf.newaxis], batch)
         size = batch.advantage.shape[0]
         if size is None:
             # Of a size that changes; what does not fill all minibatches is left out.

@@ -49,7 +49,7 @@ class Transitions(NamedTuple):
 
 
 class Sequences(NamedTuple):
-    """L steps each, in order; fields are [L, B, ...] but for the first and the last.
+    """L steps each, in order; fields are [L, B, ...] where nothing else is said.
 
     Attributes:
       observation: [L + 1, B, ...], with what followed the last step.
@@ -57,6 +57,8 @@ class Sequences(NamedTuple):
       reward: float32.
       terminated: bool, the episode terminated with this step.
       mask: bool, the step is of the episode that the sequence began in; a prefix.
+      goes_on: whether the episode is still under way, and will have more steps than
+        are there now, bool [B].
       memory: what the agent remembered before the first step, [B, ...].
     """
 
@@ -65,6 +67,7 @@ class Sequences(NamedTuple):
     reward: tf.Tensor
     terminated: tf.Tensor
     mask: tf.Tensor
+    goes_on: tf.Tensor
     memory: Any
 
 
@@ -339,12 +342,16 @@ class ReplayBuffer(tf.Module):
         rows = self._following(index, length + 1)
         kind = tf.gather(self._kind, rows[:-1])
         same = tf.math.cumprod(tf.cast(kind != _END, tf.int32), axis=0)
+        # The row at the head of a copy is where its episode under way goes on.
+        head = tf.gather(self._rows(self._head), index // self.length)
+        before = tf.concat([tf.ones_like(same[:1]), same[:-1]], axis=0)
         return Sequences(
             observation=self._observations(rows),
             action=tf.gather(self._action, rows[:-1]),
             reward=tf.gather(self._reward, rows[:-1]),
             terminated=kind == _TERMINATED,
             mask=tf.cast(same, tf.bool),
+            goes_on=tf.reduce_any((rows[:-1] == head) & (before == 1), axis=0),
             memory=tf.nest.map_structure(lambda v: tf.gather(v, index), self._memory),
         )
 

@@ -63,6 +63,8 @@ class SAC(ContinuousControlAgent):
                 f"target_entropy must be a number, None or 'fixed', got "
                 f"{target_entropy!r}"
             )
+        if isinstance(target_entropy, float) and not math.isfinite(target_entropy):
+            raise ValueError(f"target_entropy must be finite, got {target_entropy}")
         super().__init__(
             observation_space, action_space, num_critics=num_critics, **kwargs
         )

@@ -30,6 +30,12 @@ _ELEMENTWISE = (
 )
 
 
+_NO_EXCLUSIONS = (
+    "FlattenedOptimizer has one vector for all variables, so that none can be excluded "
+    "from weight decay; use the inner optimizer by itself"
+)
+
+
 @keras.saving.register_keras_serializable(package="tfzoo")
 class FlattenedOptimizer(keras.optimizers.Optimizer):
     """Updates all variables at once, as one vector.
@@ -52,7 +58,8 @@ class FlattenedOptimizer(keras.optimizers.Optimizer):
 
     Raises:
       ValueError: if the inner optimizer is another, is in use already, or clips or
-        averages variable by variable (`clipnorm`, `use_ema`); from `build` on, if the
+        averages variable by variable (`clipnorm`, `use_ema`) or leaves some out of
+        weight decay; from `build` on, if the
         variables differ in dtype or there are several replicas.
     """
 
@@ -74,6 +81,8 @@ class FlattenedOptimizer(keras.optimizers.Optimizer):
                 "clipnorm goes variable by variable, and here they are one; use "
                 "global_clipnorm"
             )
+        if hasattr(inner_optimizer, "_exclude_from_weight_decay"):
+            raise ValueError(_NO_EXCLUSIONS)
         if inner_optimizer.use_ema:
             raise ValueError(
                 "use_ema would average the vector, and never give that back to the "
@@ -171,10 +180,7 @@ class FlattenedOptimizer(keras.optimizers.Optimizer):
         Raises:
           ValueError: always.
         """
-        raise ValueError(
-            "FlattenedOptimizer has one vector for all variables, so that none can be "
-            "excluded from weight decay; use the inner optimizer by itself"
-        )
+        raise ValueError(_NO_EXCLUSIONS)
 
     def get_config(self):
         """Returns the arguments."""

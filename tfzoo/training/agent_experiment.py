@@ -146,7 +146,7 @@ def network_options():
 
 
 def optimizer_options(updates=None, learning_rate=None):
-    """Returns the arguments that all Keras optimizers share.
+    """Returns the arguments of an optimizer that the flags have.
 
     Args:
       updates: the gradient steps of the whole run; needed where there is --anneal.
@@ -157,10 +157,13 @@ def optimizer_options(updates=None, learning_rate=None):
         learning_rate = keras.optimizers.schedules.PolynomialDecay(
             learning_rate, max(1, updates), end_learning_rate=0.0
         )
-    return {
+    options = {
         "learning_rate": learning_rate,
         "global_clipnorm": FLAGS.max_gradient_norm or None,
     }
+    if "adam_epsilon" in FLAGS:
+        options["epsilon"] = FLAGS.adam_epsilon
+    return options
 
 
 def distribution_scope():

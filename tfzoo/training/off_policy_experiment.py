@@ -79,6 +79,17 @@ def define_off_policy_flags(
         "Let the learning rate fall to 0 linearly over --steps; more --steps on resume "
         "raise it again.",
     )
+    flags.DEFINE_float(
+        "adam_epsilon",
+        1e-7,
+        "What Adam adds to the root of a squared gradient. Where this is smaller than "
+        "they are, errors that are nearly 0 still move a good policy.",
+    )
+    flags.register_validator(
+        "adam_epsilon",
+        lambda epsilon: 0 < epsilon < math.inf,
+        message="must be a positive number",
+    )
     define_at_least_zero(
         "priority_exponent",
         None,
@@ -124,8 +135,20 @@ def off_policy_options(environment):
 
 
 def gradient_steps_of_run():
-    """Returns the gradient steps of the whole run."""
-    iterations = FLAGS.steps // (FLAGS.num_envs * FLAGS.num_steps)
+    """Returns the gradient steps of the whole run.
+
+    Raises:
+      UserError: if there are none.
+    """
+    batch = FLAGS.num_envs * FLAGS.num_steps
+    # Learning starts in the iteration that fills what it needs.
+    before = -(-FLAGS.learning_starts // batch) - 1
+    iterations = FLAGS.steps // batch - before
+    if iterations < 1:
+        raise UserError(
+            f"--learning_starts={FLAGS.learning_starts}: nothing would be learned in "
+            f"--steps={FLAGS.steps}; give fewer, or more steps"
+        )
     return iterations * FLAGS.gradient_steps
 
 
