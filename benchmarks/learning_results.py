@@ -85,7 +85,7 @@ def main():
         check_config(config)
     print("| environment | steps | mean return | spread over seeds | each seed |")
     print("|---|---:|---:|---:|---|")
-    curves = {}
+    runs = []
     for config in _CONFIGS.value:
         directories = [
             pathlib.Path(_RUNS.value, f"{config}-{seed}")
@@ -101,9 +101,13 @@ def main():
             f"{means.mean():.1f} | {spread:.1f} | {each} |",
             flush=True,
         )
-        title = name if name not in curves else config
-        curves[title] = {"": [d / "metrics.csv" for d in directories]}
+        runs.append((name, config, [d / "metrics.csv" for d in directories]))
     if _FIGURE.value:
+        names = [name for name, _, _ in runs]
+        curves = {
+            name if names.count(name) == 1 else config: {"": files}
+            for name, config, files in runs
+        }
         learning_curve_panels(curves, _FIGURE.value)
 
 

@@ -5,10 +5,10 @@ import pathlib
 import tempfile
 
 import gymnasium as gym
-import keras
 import tensorflow as tf
 
 from tfzoo.training.atomic_files import replacing
+from tfzoo.training.saved_model import check_replaceable, write_saved_model
 
 
 def export_policy(agent, filepath, *, format="tf_saved_model", verbose=None):
@@ -24,7 +24,8 @@ def export_policy(agent, filepath, *, format="tf_saved_model", verbose=None):
     if format not in ("tf_saved_model", "litert"):
         raise ValueError(f"format must be 'tf_saved_model' or 'litert', got {format!r}")
     filepath = pathlib.Path(filepath)
-    _check_replaceable(filepath, format)
+    check = _check_no_directory if format == "litert" else check_replaceable
+    check(filepath)
     litert = _to_litert(agent, verbose) if format == "litert" else None
     filepath.parent.mkdir(parents=True, exist_ok=True)
     with replacing(filepath) as unfinished:
@@ -34,28 +35,20 @@ def export_policy(agent, filepath, *, format="tf_saved_model", verbose=None):
             unfinished.write_bytes(litert)
 
 
-def _check_replaceable(filepath, format):
-    if format == "litert":
-        if filepath.is_dir():
-            raise ValueError(f"{filepath} is a directory; a LiteRT model is a file")
-    elif filepath.is_dir():
-        if any(filepath.iterdir()) and not (filepath / "saved_model.pb").exists():
-            raise ValueError(
-                f"{filepath} holds something else than a SavedModel; give another path"
-            )
-    elif filepath.exists():
-        raise ValueError(f"{filepath} is a file; a SavedModel is a directory")
+def _check_no_directory(filepath):
+    if filepath.is_dir():
+        raise ValueError(f"{filepath} is a directory; a LiteRT model is a file")
 
 
 def _write_saved_model(agent, filepath, verbose):
-    archive = keras.export.ExportArchive()
-    for network in agent.served_networks:
-        archive.track(network)
+    tracked = list(agent.served_networks)
     if agent.observation_normalization is not None:
-        archive.track(agent.observation_normalization)
-    for name, (function, specs) in agent.endpoints().items():
-        archive.add_endpoint(name, _with_checks(agent, function), specs)
-    archive.write_out(filepath, verbose=bool(verbose))
+        tracked.append(agent.observation_normalization)
+    endpoints = {
+        name: (_with_checks(agent, function), specs)
+        for name, (function, specs) in agent.endpoints().items()
+    }
+    write_saved_model(filepath, endpoints, tracked, verbose)
 
 
 def _with_checks(agent, function):
