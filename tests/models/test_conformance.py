@@ -1,0 +1,205 @@
+"""What every generative model is put through."""
+
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfzoo import random
+from tfzoo.models import VAE
+
+SHAPE = (8, 8, 1)
+MODELS = {
+    "vae": lambda: VAE(SHAPE, latent_size=3, hidden_units=(16,), seed=1),
+    "convolutional vae": lambda: VAE(
+        SHAPE, network="conv", latent_size=3, hidden_units=(4, 6), warm_up_steps=4
+    ),
+    "vae of levels": lambda: VAE(
+        SHAPE,
+        latent_size=3,
+        hidden_units=(16,),
+        distribution="discretized_logistic",
+        free_bits=0.1,
+        beta=0.5,
+    ),
+}
+
+
+def images(num=16, seed=0):
+    """Bright halves, left or right."""
+    rng = np.random.default_rng(seed)
+    left = rng.integers(0, 2, (num, 1, 1, 1))
+    columns = np.arange(8)[None, None, :, None] < 4
+    return np.where(columns == left, 1.0, np.zeros((1, 8, 1, 1))).astype(np.float32)
+
+
+def make(name, **options):
+    model = MODELS[name]()
+    model.compile(keras.optimizers.Adam(1e-2), **options)
+    return model
+
+
+def fit(model, num_epochs=1, **options):
+    options = {"batch_size": 8, "shuffle": False, "verbose": 0, **options}
+    return model.fit(images(), epochs=num_epochs, **options).history
+
+
+def weights(model):
+    return [w.numpy() for w in model.trainable_variables]
+
+
+@pytest.fixture(params=MODELS)
+def name(request):
+    return request.param
+
+
+def test_steps_are_the_same_eagerly_in_a_graph_and_through_xla(name):
+    modes = {"run_eagerly": True}, {"jit_compile": False}, {"jit_compile": True}
+    runs = []
+    for mode in modes:
+        model = make(name, **mode)
+        runs.append((fit(model), weights(model)))
+    for history, changed in runs[1:]:
+        for metric, values in history.items():
+            np.testing.assert_allclose(values, runs[0][0][metric], rtol=1e-4)
+        for one, two in zip(changed, runs[0][1], strict=True):
+            np.testing.assert_allclose(one, two, rtol=1e-3, atol=1e-4)
+
+
+def test_a_step_is_traced_once(name):
+    model = make(name, jit_compile=False)
+    count = 0
+    loss = model.batch_loss
+
+    def counted(*arguments, **options):
+        nonlocal count
+        count += 1
+        return loss(*arguments, **options)
+
+    model.batch_loss = counted
+    fit(model, 3)
+    assert count == 1
+
+
+def test_steps_on_a_fixed_batch_lower_the_loss(name):
+    losses = fit(make(name, jit_compile=False), 60, batch_size=16)["loss"]
+    assert np.mean(losses[-5:]) < losses[0] - 5
+
+
+def test_a_checkpoint_in_the_middle_goes_on_with_the_same_losses(name, tmp_path):
+    whole, resumed = make(name, jit_compile=False), make(name, jit_compile=False)
+    fit(whole, 2)
+    path = tf.train.Checkpoint(model=whole).write(str(tmp_path / "state"))
+    expected = fit(whole, 2)
+    tf.train.Checkpoint(model=resumed).read(path).assert_existing_objects_matched()
+    assert fit(resumed, 2) == expected
+    for one, two in zip(weights(whole), weights(resumed), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_evaluation_is_the_same_each_time(name):
+    model = make(name, jit_compile=False)
+    results = [model.evaluate(images(), batch_size=5, verbose=0) for _ in range(2)]
+    assert results[0] == results[1]
+
+
+def test_mixed_precision_runs(name):
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        model = make(name, jit_compile=False)
+        history = fit(model, 20)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    assert model.trainable_variables[0].dtype == "float32"
+    assert history["loss"][-1] < history["loss"][0]
+
+
+def test_two_devices_have_their_own_noise_and_the_gradients_of_one(name):
+    strategy = tf.distribute.MirroredStrategy(
+        ["CPU:0", "CPU:1"], cross_device_ops=tf.distribute.ReductionToOneDevice()
+    )
+    with strategy.scope():
+        model = MODELS[name]()
+        model.compile(keras.optimizers.SGD(1e-2), jit_compile=False)
+    one = MODELS[name]()
+    one.compile(keras.optimizers.SGD(1e-2), run_eagerly=True)
+    batch = tf.constant(images(8))
+    dataset = tf.data.Dataset.from_tensors(batch).unbatch().batch(8)
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = (
+        tf.data.experimental.AutoShardPolicy.DATA
+    )
+    model.fit(dataset.with_options(options), verbose=0)
+
+    # What each of two replicas does, with its half and its noise, on one device.
+    step_seed = random.fold_in(random.make_seed(one.seed), 0)
+    losses = []
+    with tf.GradientTape() as tape:
+        for replica in range(2):
+            loss, _ = one.batch_loss(
+                batch[4 * replica : 4 * replica + 4],
+                random.fold_in(step_seed, replica),
+                training=True,
+            )
+            losses.append(loss)
+        total = (losses[0] + losses[1]) / 2
+    variables = [v.value for v in one.trainable_variables]
+    one.optimizer.apply(tape.gradient(total, variables), one.trainable_variables)
+    for mirrored, expected in zip(weights(model), weights(one), strict=True):
+        np.testing.assert_allclose(mirrored, expected, rtol=1e-4, atol=1e-6)
+    same, _ = one.batch_loss(batch[:4], random.fold_in(step_seed, 1), training=True)
+    other, _ = one.batch_loss(batch[:4], random.fold_in(step_seed, 0), training=True)
+    assert float(same) != float(other)
+
+
+_CLIENT = """
+import json, sys
+import numpy as np, tensorflow as tf
+served = tf.saved_model.load(sys.argv[1])
+images = np.load(sys.argv[2])
+results = {}
+for name, signature in served.signatures.items():
+    inputs = signature.structured_input_signature[1]
+    for num in (1, 3):
+        values = {
+            "images": tf.constant(images[:num]),
+            "num": tf.constant(num),
+            "seed": tf.constant([5, 0]),
+            "latent": tf.zeros([num, 3]),
+        }
+        outputs = signature(**{key: values[key] for key in inputs})
+        results[f"{name} {num}"] = {k: v.numpy().tolist() for k, v in outputs.items()}
+assert "tfzoo" not in sys.modules
+print(json.dumps(results))
+"""
+
+
+def test_the_saved_model_is_served_without_keras_or_tfzoo(name, tmp_path):
+    model = make(name, jit_compile=False)
+    fit(model, 2)
+    model.export(tmp_path / "served")
+    np.save(tmp_path / "images.npy", images())
+    output = subprocess.run(
+        [sys.executable, "-c", _CLIENT, tmp_path / "served", tmp_path / "images.npy"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    results = json.loads(output.splitlines()[-1])
+    names = {key.split()[0] for key in results}
+    assert {"serving_default", "sample"} <= names
+    for num in (1, 3):
+        drawn = results[f"sample {num}"]["images"]
+        np.testing.assert_allclose(drawn, model.sample(num, seed=5), atol=1e-5)
+        if "reconstruct" in names:
+            np.testing.assert_allclose(
+                results[f"reconstruct {num}"]["images"],
+                model.reconstruct(images()[:num]),
+                atol=1e-5,
+            )
+    with pytest.raises(ValueError, match="format must be 'tf_saved_model'"):
+        model.export(tmp_path / "other", format="onnx")

@@ -1,0 +1,162 @@
+"""What generative models share: training steps, random numbers, metrics."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfzoo import random
+from tfzoo.training.saved_model import export_saved_model
+
+
+class GenerativeModel(keras.Model):
+    """A `keras.Model` that learns what images are like.
+
+    It is compiled with an optimizer and fitted to batches of images, as any Keras
+    model is; a subclass gives `batch_loss`. Labels, where batches have them, are left
+    alone.
+
+    All random numbers follow from `seed` and from a counter of training steps, which
+    checkpoints and saved models hold, so that training goes on as if it had not been
+    stopped. Evaluation has random numbers of its own, which are the same each time.
+    Under a `tf.distribute` strategy each replica has its own, too.
+
+    Args:
+      image_shape: (H, W, C) of what it is fitted to.
+      seed: an integer.
+
+    Attributes:
+      metric_names: what `fit` and `evaluate` show, besides the loss.
+      steps: int64 variable, the training steps so far.
+    """
+
+    metric_names: tuple[str, ...] = ()
+
+    def __init__(self, image_shape, *, seed=0):
+        super().__init__()
+        self.image_shape = tuple(image_shape)
+        self.seed = seed
+        self._base_seed = random.make_seed(seed)
+        self.steps, self._test_steps = (
+            tf.Variable(
+                0,
+                dtype=tf.int64,
+                trainable=False,
+                aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+            )
+            for _ in range(2)
+        )
+        self._means = {
+            name: keras.metrics.Mean(name=name) for name in ("loss", *self.metric_names)
+        }
+
+    def compile(self, optimizer, **kwargs):
+        """Configures training; see `keras.Model.compile`.
+
+        Args:
+          optimizer: a `keras.optimizers.Optimizer`.
+          **kwargs: `jit_compile`, `run_eagerly`, `steps_per_execution`.
+        """
+        super().compile(optimizer=optimizer, **kwargs)
+        # Here, as a step that makes variables would be traced twice.
+        self.optimizer.build(self.trainable_variables)
+
+    def batch_loss(self, images, seed, training):
+        """Returns the loss of a batch, a scalar, and a dict of scalars to show.
+
+        Args:
+          images: float32 [B, H, W, C].
+          seed: int32 [2].
+          training: whether this is learned from.
+        """
+        raise NotImplementedError
+
+    def endpoints(self):
+        """Returns what `export` serves.
+
+        Returns:
+          A dict of names to (function, list of `tf.TensorSpec`s). "sample" takes `num`,
+          int32, and `seed`, int32 [2]; others take a batch of any size.
+        """
+        raise NotImplementedError
+
+    def export(self, filepath, format="tf_saved_model", verbose=None):
+        """Exports the model for serving, with the signatures of `endpoints`.
+
+        An earlier export at `filepath` is replaced only once the new one is complete.
+
+        Args:
+          filepath: a directory.
+          format: "tf_saved_model".
+          verbose: whether Keras prints the signatures.
+
+        Raises:
+          ValueError: if `format` is another, or if there is something else at
+            `filepath`.
+        """
+        if format != "tf_saved_model":
+            raise ValueError(f"format must be 'tf_saved_model', got {format!r}")
+        export_saved_model(filepath, self.endpoints(), self.served_networks, verbose)
+
+    @property
+    def served_networks(self):
+        """The networks that `endpoints` use."""
+        raise NotImplementedError
+
+    @property
+    def metrics(self):
+        """The means that `fit` and `evaluate` show."""
+        return list(self._means.values())
+
+    def train_step(self, data):
+        """Takes a step down `batch_loss`; returns the means of the epoch so far."""
+        images = _images_of(data)
+        seed = self._seed_of_replica(self.steps.read_value())
+        variables = [v.value for v in self.trainable_variables]
+        with tf.GradientTape() as tape:
+            loss, metrics = self.batch_loss(images, seed, training=True)
+            if self.losses:
+                loss += tf.add_n(self.losses)
+            # Gradients of replicas are added up.
+            replicas = tf.distribute.get_strategy().num_replicas_in_sync
+            scaled = self.optimizer.scale_loss(loss / replicas)
+        self.optimizer.apply(tape.gradient(scaled, variables), self.trainable_variables)
+        self.steps.assign_add(1)
+        return self._show({"loss": loss, **metrics})
+
+    def test_step(self, data):
+        """Evaluates a batch; returns the means of all so far."""
+        images = _images_of(data)
+        seed = self._seed_of_replica(-1 - self._test_steps.read_value())
+        loss, metrics = self.batch_loss(images, seed, training=False)
+        self._test_steps.assign_add(1)
+        return self._show({"loss": loss, **metrics}, len_of=images)
+
+    def reset_metrics(self):
+        """Forgets the means so far; see `keras.Model`."""
+        super().reset_metrics()
+        self._test_steps.assign(0)
+
+    def _seed_of_replica(self, number):
+        context = tf.distribute.get_replica_context()
+        replica = context.replica_id_in_sync_group if context else 0
+        return random.fold_in(random.fold_in(self._base_seed, number), replica)
+
+    def _show(self, metrics, len_of=None):
+        weight = None if len_of is None else tf.cast(tf.shape(len_of)[0], tf.float32)
+        for name, value in metrics.items():
+            self._means[name].update_state(value, sample_weight=weight)
+        return {name: mean.result() for name, mean in self._means.items()}
+
+
+def _images_of(data):
+    """Returns the images [B, H, W, C] of a batch, float32."""
+    images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+    return tf.cast(images, tf.float32)
+
+
+def weight_seeds(*key):
+    """Yields a new integer for each initializer; the same for the same integers."""
+    sequence = np.random.SeedSequence(key)
+    while True:
+        (child,) = sequence.spawn(1)
+        yield int(child.generate_state(1)[0])
