@@ -13,9 +13,10 @@ The two take turns. A part has a fixed algorithm setting, the same for both:
              mean return of at least 475 over 100 evaluation episodes, checked every
              2,560 steps. Compilation is counted, imports and evaluation are not. So
              short a run does not repay XLA, nor TensorFlow's own optimisation of the
-             graph: ours is with jit_compile=False and without either. Theirs anneals
-             the clip ratio too, as the zoo has it (to 0.17 at 15,000 steps); ours keeps
-             0.2
+             graph: ours is with jit_compile=False and without either, on TensorFlow's
+             executor for one thread, for which there is no public switch. Theirs
+             anneals the clip ratio too, as the zoo has it (to 0.17 at 15,000 steps);
+             ours keeps 0.2
   solve_xla  the same with XLA
   host       HalfCheetah-v5 in this process, 8 environments, 256 steps, minibatches of
              64, 10 epochs, normalised observations and rewards
@@ -76,7 +77,10 @@ def measure_tfzoo(part, seed):
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     if part == "solve":
+        from tensorflow.python.eager import context
+
         tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+        context.function_executor_type("SINGLE_THREADED_EXECUTOR").__enter__()
     import keras
 
     from tfzoo.agents import PPO
