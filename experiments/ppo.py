@@ -40,6 +40,9 @@ flags.DEFINE_enum(
     "What keeps the policy near the old one.",
 )
 define_at_least_zero("clip_ratio", 0.2, "Epsilon of the clipped objective.")
+flags.DEFINE_boolean(
+    "anneal_clip_ratio", False, "Let --clip_ratio fall to 0 linearly over --steps."
+)
 define_at_least_zero(
     "kl_coefficient", 1.0, "First weight of the KL penalty, which then adapts."
 )
@@ -63,6 +66,11 @@ def main():
             f"--kl_stop={FLAGS.kl_stop}: learning may end early, so that the updates "
             "that --anneal counts are not known; give --noanneal as well"
         )
+    clip_ratio = FLAGS.clip_ratio
+    if FLAGS.anneal_clip_ratio:
+        clip_ratio = keras.optimizers.schedules.PolynomialDecay(
+            clip_ratio, FLAGS.steps, 0.0
+        )
     with distribution_scope():
         agent = PPO(
             environment.observation_space,
@@ -70,7 +78,7 @@ def main():
             epochs=FLAGS.epochs,
             minibatches=FLAGS.minibatches,
             objective=FLAGS.objective,
-            clip_ratio=FLAGS.clip_ratio,
+            clip_ratio=clip_ratio,
             kl_coefficient=FLAGS.kl_coefficient,
             kl_target=FLAGS.kl_target,
             kl_stop=FLAGS.kl_stop,

@@ -201,6 +201,19 @@ def test_takes_the_steps_of_the_paper(options):
     assert agent.optimizer.iterations == EPOCHS * MINIBATCHES
 
 
+def test_the_clip_ratio_may_follow_a_schedule():
+    """Half of the steps of a fall from 0.1 to 0 done, it is 0.05."""
+    schedule = keras.optimizers.schedules.PolynomialDecay(0.1, 1000, 0.0)
+    agent = build(objective="clip", clip_ratio=schedule)
+    agent.step_counter.assign(500)
+    trajectory = make_trajectory()
+    expected = learn_by_hand(agent, trajectory, clip_ratio=0.05)
+    metrics = agent.learn(as_tensors(trajectory), SEED)
+    for name, value in expected.metrics.items():
+        np.testing.assert_allclose(metrics[name], value, rtol=1e-3, atol=1e-5)
+    assert_same_weights(agent.network, expected.weights, rtol=1e-3, atol=1e-5)
+
+
 def test_every_epoch_goes_over_every_sample_once_in_another_order():
     size = 18
     order = np.array(list(minibatches(build(), size))).reshape(EPOCHS, size)

@@ -220,3 +220,21 @@ def test_the_configuration_keeps_the_coefficient_as_it_stands():
 def test_bad_arguments_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_clip_ratio_may_move():
+    epsilon = tf.Variable(0.3)
+    moving = PPOClipLoss("categorical", clip_ratio=lambda: epsilon)
+    fixed = PPOClipLoss("categorical", clip_ratio=0.1)
+    rng = np.random.default_rng(0)
+    outputs = tf.constant(rng.normal(size=(9, 3)), tf.float32)
+    targets = pack_policy_targets(
+        tf.constant(rng.integers(0, 3, 9), tf.int32),
+        tf.constant(rng.normal(size=9), tf.float32),
+        tf.constant(-rng.uniform(0.5, 2, 9), tf.float32),
+    )
+    assert abs(float(moving(targets, outputs)) - float(fixed(targets, outputs))) > 1e-3
+    epsilon.assign(0.1)
+    np.testing.assert_allclose(moving(targets, outputs), fixed(targets, outputs))
+    again = PPOClipLoss.from_config(moving.get_config())
+    np.testing.assert_allclose(again(targets, outputs), fixed(targets, outputs))

@@ -243,6 +243,12 @@ class Agent(keras.Model):
         seed = random.fold_in(self._base_seed, self.iterations.read_value())
         return tf.unstack(random.split(seed, 2))
 
+    def value_at_step(self, schedule):
+        """Returns the present value of a number, or of a schedule of steps."""
+        if callable(schedule):
+            return tf.cast(schedule(self.step_counter.read_value()), tf.float32)
+        return tf.constant(schedule, tf.float32)
+
     def reset_seed(self):
         """Returns the seed of a host environment that begins, or begins again."""
         key = [self.seed, int(self.iterations.read_value())]

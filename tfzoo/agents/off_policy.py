@@ -191,12 +191,6 @@ class OffPolicyAgent(Agent):
                 moved = slow + self.target_rate * (fast - slow)
             slow.assign(moved if due is True else tf.where(due, moved, slow))
 
-    def value_at_step(self, schedule):
-        """Returns the present value of a number, or of a schedule of steps."""
-        if callable(schedule):
-            return tf.cast(schedule(self.step_counter.read_value()), tf.float32)
-        return tf.constant(schedule, tf.float32)
-
     def steps_per_iteration(self, environment):
         """Returns the environment steps, over all copies, of one iteration."""
         return self.num_steps * environment.num_envs

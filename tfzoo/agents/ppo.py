@@ -14,6 +14,8 @@ loss may be clipped, an update may stop early when the policy has moved too far.
 many implementations, a time limit does not end the bootstrap.
 """
 
+from functools import partial
+
 import tensorflow as tf
 
 from tfzoo.agents.on_policy import OnPolicyAgent, standardize
@@ -37,7 +39,8 @@ class PPO(OnPolicyAgent):
       epochs: passes over the trajectories in an iteration.
       minibatches: gradient steps in an epoch; must divide T times the copies.
       objective: "clip" or "kl_penalty".
-      clip_ratio: epsilon.
+      clip_ratio: epsilon, a number or a
+        `keras.optimizers.schedules.LearningRateSchedule` over environment steps.
       kl_coefficient: the first beta of the KL penalty.
       kl_target: the divergence, in nats, that beta steers to.
       value_clip: if given, the value may move this far from the old one in an update.
@@ -79,13 +82,15 @@ class PPO(OnPolicyAgent):
         super().__init__(observation_space, action_space, num_steps=num_steps, **kwargs)
         self.epochs = epochs
         self.minibatches = minibatches
-        self.clip_ratio = clip_ratio
         self.normalize_advantages = normalize_advantages
         self.kl_stop = kl_stop
+        self.clip_ratio = clip_ratio
+        if callable(clip_ratio):
+            self.clip_ratio = partial(self.value_at_step, clip_ratio)
         if objective == "clip":
             self.policy_loss = PPOClipLoss(
                 self.policy,
-                clip_ratio=clip_ratio,
+                clip_ratio=self.clip_ratio,
                 entropy_coefficient=entropy_coefficient,
             )
         elif objective == "kl_penalty":
@@ -152,7 +157,8 @@ class PPO(OnPolicyAgent):
 
         log_prob = self.policy.log_prob(outputs, batch.action)
         ratio = probability_ratio(log_prob, batch.old_log_prob)
-        clipped = tf.abs(ratio - 1.0) > self.clip_ratio
+        clip_ratio = self.clip_ratio() if callable(self.clip_ratio) else self.clip_ratio
+        clipped = tf.abs(ratio - 1.0) > clip_ratio
         return policy_loss + self.value_coefficient * value_loss, {
             "policy_loss": policy_loss,
             "value_loss": value_loss,

@@ -61,7 +61,7 @@ def load_images(
     path = pathlib.Path(name).expanduser()
 
     def prepare(images):
-        return _prepare(images, name, image_size, channels, crop)
+        return _prepare(images, image_size, channels, crop)
 
     if name == "digits":
         splits, classes = _digits()
@@ -74,7 +74,7 @@ def load_images(
         splits, classes = _from_tfds(name, data_dir, prepare)
         return ImageDataset(name, *splits, classes)
     splits = [
-        ImageSplit(np.stack(list(prepare(split.images))), split.labels)
+        ImageSplit(np.stack(list(prepare(_numbered(name, split)))), split.labels)
         if image_size or channels
         else split
         for split in splits
@@ -237,21 +237,24 @@ def _is_image(feature):
     return isinstance(feature, tfds.features.Image)
 
 
-def _prepare(images, name, image_size, channels, crop):
+def _numbered(name, split):
+    """Yields (what to call it, the image) for each image of a split."""
+    for number, image in enumerate(split.images):
+        yield f"{name}, image {number}", image
+
+
+def _prepare(images, image_size, channels, crop):
     """Yields images of one size and one number of channels.
 
     Args:
-      images: of arrays uint8 [H, W, C], or of pairs (what to call it, array).
-      name, image_size, channels, crop: see `load_images`.
+      images: pairs of what to call one and the array, uint8 [H, W, C].
+      image_size, channels, crop: see `load_images`.
 
     Raises:
       DatasetError: if they differ, and nothing says what to make them.
     """
     first = None
-    for number, image in enumerate(images):
-        called = f"{name}, image {number}"
-        if isinstance(image, tuple):
-            called, image = image
+    for called, image in images:
         if channels is not None:
             image = _with_channels(image, channels)
         if image_size is not None:

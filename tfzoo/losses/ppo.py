@@ -80,7 +80,8 @@ class PPOClipLoss(PolicyLoss):
     Args:
       distribution: a `PolicyDistribution`, or "categorical", "diagonal_gaussian" or
         "bernoulli"; a name takes its size from the width of `y_pred`.
-      clip_ratio: epsilon, greater than 0.
+      clip_ratio: epsilon, greater than 0, or a function without arguments to it, which
+        is called with every batch.
       entropy_coefficient: c, at least 0.
       **kwargs: see `keras.losses.Loss`.
 
@@ -101,9 +102,15 @@ class PPOClipLoss(PolicyLoss):
         super().__init__(
             distribution, entropy_coefficient=entropy_coefficient, **kwargs
         )
-        if not clip_ratio > 0:
-            raise ValueError(f"clip_ratio must be greater than 0, got {clip_ratio}")
-        self.clip_ratio = float(clip_ratio)
+        if not callable(clip_ratio):
+            if not clip_ratio > 0:
+                raise ValueError(f"clip_ratio must be greater than 0, got {clip_ratio}")
+            clip_ratio = float(clip_ratio)
+        self.clip_ratio = clip_ratio
+
+    def present_clip_ratio(self):
+        """Returns epsilon as it is now."""
+        return self.clip_ratio() if callable(self.clip_ratio) else self.clip_ratio
 
     def objective(self, policy, targets, outputs):
         """Returns -min(r A, clip(r, 1 - epsilon, 1 + epsilon) A), [B]."""
@@ -111,12 +118,13 @@ class PPOClipLoss(PolicyLoss):
             policy.log_prob(outputs, targets.actions),
             targets.old_log_prob,
             targets.advantage,
-            self.clip_ratio,
+            self.present_clip_ratio(),
         )
 
     def get_config(self):
-        """Returns the constructor's arguments."""
-        return {**super().get_config(), "clip_ratio": self.clip_ratio}
+        """Returns the constructor's arguments, epsilon as it is now."""
+        clip_ratio = float(self.present_clip_ratio())
+        return {**super().get_config(), "clip_ratio": clip_ratio}
 
 
 @keras.saving.register_keras_serializable(package="tfzoo")
