@@ -7,9 +7,8 @@ import keras
 from absl import flags
 
 from tfzoo.agents import A2C
-from tfzoo.training import run_experiment
+from tfzoo.training import distribution_scope, run_experiment
 from tfzoo.training.agent_experiment import (
-    distribution_scope,
     make_environment,
     optimizer_options,
     train_and_finish,
@@ -36,7 +35,7 @@ flags.DEFINE_boolean("normalize_advantages", False, "In each update.")
 def main():
     """Trains, evaluates, exports."""
     environment = make_environment()
-    with distribution_scope():
+    with distribution_scope(FLAGS.distribute, "the copies"):
         agent = A2C(
             environment.observation_space,
             environment.action_space,

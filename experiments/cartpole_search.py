@@ -84,7 +84,7 @@ def main():
             f"--solved_at={FLAGS.solved_at}: must be greater than 0 and at most "
             f"{limit}, the time limit of {FLAGS.env}"
         )
-    run = training.open_run_directory()
+    run = training.open_run_directory(FLAGS.env)
     run.write_flags()
     print(training.describe_devices())
     test = compiled_test(environment.with_num_envs(FLAGS.trials))
@@ -111,7 +111,7 @@ def main():
         [best[f"weight_{i}"] for i in range(4)], run.saved_model
     )
     print(f"\n{table(summaries)}\n\nrun directory: {run}")
-    print(f"  evaluate the best policy: {run.evaluate_command()}")
+    print(f"  evaluate the best policy: {run.use_command('evaluate')}")
 
 
 def compiled_search(method, environment):

@@ -7,14 +7,13 @@ import keras
 from absl import flags
 
 from tfzoo.agents import PPO
-from tfzoo.training import UserError, run_experiment
+from tfzoo.training import UserError, distribution_scope, run_experiment
 from tfzoo.training.agent_experiment import (
-    define_at_least_zero,
-    distribution_scope,
     make_environment,
     optimizer_options,
     train_and_finish,
 )
+from tfzoo.training.flags import define_at_least_zero
 from tfzoo.training.policy_gradient_experiment import (
     agent_options,
     define_policy_gradient_flags,
@@ -71,7 +70,7 @@ def main():
         clip_ratio = keras.optimizers.schedules.PolynomialDecay(
             clip_ratio, FLAGS.steps, 0.0
         )
-    with distribution_scope():
+    with distribution_scope(FLAGS.distribute, "the copies"):
         agent = PPO(
             environment.observation_space,
             environment.action_space,

@@ -7,11 +7,8 @@ from absl import flags
 
 from tfzoo.agents import TD3
 from tfzoo.training import run_experiment
-from tfzoo.training.agent_experiment import (
-    define_at_least_zero,
-    make_environment,
-    train_and_finish,
-)
+from tfzoo.training.agent_experiment import make_environment, train_and_finish
+from tfzoo.training.flags import define_at_least_zero
 from tfzoo.training.off_policy_experiment import (
     compile_continuous_control,
     continuous_control_options,

@@ -11,11 +11,11 @@ from tfzoo.agents.trust_region_schedule import KINDS
 from tfzoo.optimizers import NaturalGradient
 from tfzoo.training import UserError, run_experiment
 from tfzoo.training.agent_experiment import (
-    define_at_least_zero,
     make_environment,
     optimizer_options,
     train_and_finish,
 )
+from tfzoo.training.flags import define_at_least_zero
 from tfzoo.training.policy_gradient_experiment import (
     agent_options,
     define_policy_gradient_flags,

@@ -3,12 +3,15 @@
 One process imports TensorFlow, which it does not start, and forks for each program.
 """
 
+import contextlib
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from typing import NamedTuple
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -37,6 +40,28 @@ for line in sys.stdin:
     print(child, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
+
+
+def wait_until(condition, pid):
+    """Waits until `condition()` holds, or the process has ended."""
+    while not condition():
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.0005)
+
+
+def signal_when(condition, number=signal.SIGKILL, *, seconds_later=0.0):
+    """Returns a `meanwhile` that sends a signal some time after `condition()` holds."""
+
+    def meanwhile(pid):
+        wait_until(condition, pid)
+        time.sleep(seconds_later)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+    return meanwhile
 
 
 class Result(NamedTuple):

@@ -41,6 +41,10 @@ class FakeAgent(keras.Model):
         self.on_epoch = on_epoch
         self.compile(optimizer=keras.optimizers.Adam(1e-2))
 
+    @property
+    def steps(self):
+        return self.env_steps
+
     def steps_per_iteration(self, environment):
         return STEPS_PER_EPOCH
 

@@ -23,7 +23,7 @@ FLAGS = flags.FLAGS
 
 
 def main():
-    run_directory = training.open_run_directory()
+    run_directory = training.open_run_directory(FLAGS.env)
     environment = make(
         FLAGS.env,
         FLAGS.num_envs,
@@ -45,7 +45,7 @@ def main():
         checkpoint_every=FLAGS.checkpoint_every,
     )
     training.learning_curve(run_directory.metrics, run_directory.learning_curve)
-    print(run_directory.next_commands(2 * FLAGS.steps))
+    print(run_directory.next_commands(f"--steps={2 * FLAGS.steps}"))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
+import functools
 import os
 import random
 import signal
-import time
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.programs import signal_when
 from tests.training.fake_agent import FakeAgent
 from tfzoo.training import (
     Checkpoints,
@@ -162,7 +163,7 @@ def test_variables_must_be_the_same_on_both_sides(tmp_path, lacking):
             agent.more = tf.Variable(tf.zeros([3, 3]))
         if name == "checkpoint":
             write_checkpoint(checkpoint, tmp_path, 0)
-    with pytest.raises(UserError, match="another agent or environment") as caught:
+    with pytest.raises(UserError, match="another model") as caught:
         restore_checkpoint(checkpoint, tmp_path)
     assert "\n" not in str(caught.value)
 
@@ -216,19 +217,15 @@ def test_kill_9_at_any_moment(tmp_path, programs):
     rng = random.Random(0)
     for trial in range(5):
         directory = tmp_path / str(trial) / "checkpoints"
-
-        def kill(pid, directory=directory):
-            while not list_checkpoints(directory):
-                time.sleep(0.001)
-            time.sleep(rng.uniform(0, 0.2))
-            os.kill(pid, signal.SIGKILL)
-
         result = programs.run(
             "tests/training/fake_experiment.py",
             f"--run_dir={directory.parent}",
             "--checkpoint_every=1",
             "--steps=1_000_000",
-            meanwhile=kill,
+            meanwhile=signal_when(
+                functools.partial(list_checkpoints, directory),
+                seconds_later=rng.uniform(0, 0.2),
+            ),
         )
         assert result.status == -signal.SIGKILL
         agent, checkpoint = prepared()

@@ -2,10 +2,10 @@
 
 import os
 import signal
-import time
 
 import pytest
 
+from tests.programs import signal_when, wait_until
 from tests.training.test_resumable_run import reproducible
 from tfzoo.training import RunDirectory, UserError
 
@@ -63,12 +63,10 @@ def test_another_run_does_not_overwrite_it(programs, finished):
 
 
 def test_kill_9_and_resume(programs, finished, tmp_path):
-    def kill(pid):
-        metrics = tmp_path / "run" / "metrics.csv"
-        while not metrics.exists() or len(metrics.read_text().splitlines()) < 6:
-            time.sleep(0.001)
-        os.kill(pid, signal.SIGKILL)
-
+    metrics = tmp_path / "run" / "metrics.csv"
+    kill = signal_when(
+        lambda: metrics.exists() and len(metrics.read_text().splitlines()) >= 6
+    )
     path = tmp_path / "run"
     flags = (f"--run_dir={path}", "--seed=1", "--seconds_per_epoch=0.02")
     assert programs.run(SCRIPT, *flags, meanwhile=kill).status == -signal.SIGKILL
@@ -81,13 +79,9 @@ def test_kill_9_at_the_very_start_and_resume(programs, finished, tmp_path):
     whole = reproducible(finished[0] / "metrics.csv")
     for milliseconds in (0, 3, 10, 30):
         path = tmp_path / str(milliseconds)
-
-        def kill(pid, path=path, seconds=milliseconds / 1000):
-            while not (path / "flags.txt").exists():
-                time.sleep(0.0001)
-            time.sleep(seconds)
-            os.kill(pid, signal.SIGKILL)
-
+        kill = signal_when(
+            (path / "flags.txt").exists, seconds_later=milliseconds / 1000
+        )
         flags = (f"--run_dir={path}", "--seed=1", "--seconds_per_epoch=0.1")
         assert programs.run(SCRIPT, *flags, meanwhile=kill).status == -signal.SIGKILL
         assert programs.run(SCRIPT, "--resume", f"--run_dir={path}").status == 0
@@ -99,8 +93,7 @@ def test_two_processes_do_not_share_a_directory(programs, tmp_path):
     path, refusals = tmp_path / "run", []
 
     def intrude(pid):
-        while not (path / "flags.txt").exists():
-            time.sleep(0.001)
+        wait_until((path / "flags.txt").exists, pid)
         try:
             RunDirectory(path, resume=True)
         except UserError as error:
@@ -115,11 +108,8 @@ def test_two_processes_do_not_share_a_directory(programs, tmp_path):
 
 
 def test_a_signal_ends_a_run_in_good_order(programs, tmp_path):
-    def terminate(pid):
-        while not (tmp_path / "run" / "metrics.csv").exists():
-            time.sleep(0.001)
-        os.kill(pid, signal.SIGTERM)
-
+    metrics = tmp_path / "run" / "metrics.csv"
+    terminate = signal_when(metrics.exists, signal.SIGTERM)
     flags = (f"--run_dir={tmp_path}/run", "--seconds_per_epoch=0.02")
     result = programs.run(SCRIPT, *flags, meanwhile=terminate)
     assert result.status == 128 + signal.SIGTERM

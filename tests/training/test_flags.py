@@ -54,7 +54,7 @@ def start_run(tmp_path, monkeypatch):
     def start(*arguments):
         path = tmp_path / "run"
         values = parsed(f"--run_dir={path}", *arguments)
-        run = open_run_directory(values, module=__name__)
+        run = open_run_directory(values.env, values, module=__name__)
         run.write_flags()
         (run.checkpoints / "step-000000000000").mkdir(parents=True)
         return path
@@ -163,7 +163,7 @@ def test_more_steps_may_be_asked_for_and_are_remembered(start_run):
     path = start_run("--seed=3")
     values = parsed("--resume", f"--run_dir={path}", "--steps=2000", "--seed=3")
     assert (values.steps, values.seed) == (2000, 3)
-    open_run_directory(values, module=__name__).write_flags()
+    open_run_directory(values.env, values, module=__name__).write_flags()
     assert parsed("--resume", f"--run_dir={path}").steps == 2000
 
 

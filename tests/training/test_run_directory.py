@@ -115,7 +115,9 @@ def test_the_next_commands_can_be_pasted(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["experiments/ppo.py", "--seed=1"])
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "executable", str(tmp_path / ".venv/bin/python"))
-    _, evaluate, board, resume = RunDirectory("my run").next_commands(20).splitlines()
+    _, evaluate, board, resume = (
+        RunDirectory("my run").next_commands("--steps=20").splitlines()
+    )
     python = ".venv/bin/python"
     assert evaluate.endswith(f"{python} experiments/evaluate.py --model='my run'")
     assert board.endswith(f"{python} -m tensorboard.main --logdir='my run'")

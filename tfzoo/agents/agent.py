@@ -114,6 +114,11 @@ class Agent(keras.Model):
         return int(self.step_counter.read_value())
 
     @property
+    def steps(self):
+        """What runs are counted by: `env_steps`."""
+        return self.env_steps
+
+    @property
     def _has_vector_observations(self):
         space = self.observation_space
         return isinstance(space, gym.spaces.Box) and space.dtype != np.uint8

@@ -26,10 +26,16 @@ class GenerativeModel(keras.Model):
 
     Attributes:
       metric_names: what `fit` and `evaluate` show, besides the loss.
+      value_range: (black, white) of its images.
+      remedy: what to try where training left the finite numbers, as flags.
+      has_faster_xla_on_cpu: whether XLA makes training steps faster on a CPU.
       steps: int64 variable, the training steps so far.
     """
 
     metric_names: tuple[str, ...] = ()
+    value_range = (0.0, 1.0)
+    remedy = "a lower --learning_rate"
+    has_faster_xla_on_cpu = False
 
     def __init__(self, image_shape, *, seed=0):
         super().__init__()
@@ -49,14 +55,23 @@ class GenerativeModel(keras.Model):
             name: keras.metrics.Mean(name=name) for name in ("loss", *self.metric_names)
         }
 
-    def compile(self, optimizer, **kwargs):
+    def compile(self, optimizer, *, jit_compile="auto", **kwargs):
         """Configures training; see `keras.Model.compile`.
 
         Args:
           optimizer: a `keras.optimizers.Optimizer`.
-          **kwargs: `jit_compile`, `run_eagerly`, `steps_per_execution`.
+          jit_compile: whether XLA compiles a step; "auto" for one device: on a GPU, and
+            on a CPU where `has_faster_xla_on_cpu`.
+          **kwargs: `run_eagerly`, `steps_per_execution`.
         """
-        super().compile(optimizer=optimizer, **kwargs)
+        if jit_compile == "auto":
+            one_device = tf.distribute.get_strategy().num_replicas_in_sync == 1
+            on_gpu = bool(tf.config.list_physical_devices("GPU"))
+            eagerly = kwargs.get("run_eagerly", False)
+            jit_compile = (
+                one_device and not eagerly and (on_gpu or self.has_faster_xla_on_cpu)
+            )
+        super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
         # Here, as a step that makes variables would be traced twice.
         self.optimizer.build(self.trainable_variables)
 

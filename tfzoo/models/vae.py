@@ -210,6 +210,10 @@ class VAE(GenerativeModel):
         log_likelihood = self.distribution.log_prob(outputs, images)
         return log_likelihood, gaussian_kl_divergence(mean, log_variance)
 
+    def latent_kl(self, images):
+        """Returns the mean KL of each latent number in nats, [D]; 0 if it is unused."""
+        return tf.reduce_mean(gaussian_kl_divergence(*self.encode(images)), axis=0)
+
     def elbo(self, images, seed=0):
         """Returns the evidence lower bound in nats, [B], of images [B, H, W, C]."""
         return elbo(*self.bound_parts(images, random.make_seed(seed)))

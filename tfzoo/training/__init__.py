@@ -6,7 +6,7 @@ from tfzoo.training.checkpoints import (
     restore_checkpoint,
     write_checkpoint,
 )
-from tfzoo.training.devices import describe_devices
+from tfzoo.training.devices import describe_devices, distribution_scope
 from tfzoo.training.errors import Interrupted, NonFiniteError, UserError
 from tfzoo.training.experiment import run_experiment
 from tfzoo.training.figures import (
@@ -24,7 +24,7 @@ from tfzoo.training.flags import (
 )
 from tfzoo.training.metrics_csv import MetricsCSV
 from tfzoo.training.progress import Progress
-from tfzoo.training.resumable_run import train
+from tfzoo.training.resumable_run import train, train_model
 from tfzoo.training.run_directory import RunDirectory
 from tfzoo.training.stop_on_nan import StopOnNaN
 from tfzoo.training.stop_on_signal import StopOnSignal
@@ -46,6 +46,7 @@ __all__ = [
     "define_environment_flags",
     "define_training_flags",
     "describe_devices",
+    "distribution_scope",
     "environment_flags_of_run",
     "environment_options",
     "learning_curve",
@@ -57,6 +58,7 @@ __all__ = [
     "restore_checkpoint",
     "run_experiment",
     "train",
+    "train_model",
     "write_checkpoint",
     "write_video",
 ]

@@ -4,7 +4,6 @@ An experiment is: define the flags; make environment, agent and optimizer from t
 `train_and_finish`.
 """
 
-import contextlib
 import json
 import math
 
@@ -16,9 +15,13 @@ from tfzoo.environments import make, record_episode
 from tfzoo.training.atomic_files import replacing
 from tfzoo.training.figures import learning_curve
 from tfzoo.training.flags import (
+    define_at_least_zero,
+    define_fraction,
     define_training_flags,
+    define_widths,
     environment_options,
     open_run_directory,
+    widths,
 )
 from tfzoo.training.resumable_run import train
 from tfzoo.training.video import write_video
@@ -45,15 +48,9 @@ def define_agent_flags(*, max_gradient_norm, discount=0.99, **training_defaults)
         max_gradient_norm,
         "The gradient of all weights is scaled down to this norm; 0 leaves it.",
     )
-    flags.DEFINE_list(
+    define_widths(
         "hidden_units",
-        None,
         "Widths of the dense layers, as 64,64; the default depends on --torso.",
-    )
-    flags.register_validator(
-        "hidden_units",
-        lambda widths: all(w.isdecimal() and int(w) > 0 for w in widths or ()),
-        message="must be positive integers, as 64,64",
     )
     flags.DEFINE_enum(
         "activation",
@@ -87,38 +84,6 @@ def define_agent_flags(*, max_gradient_norm, discount=0.99, **training_defaults)
     flags.DEFINE_boolean("animation", True, "Leave an animation of an episode.")
 
 
-def define_fraction(name, default, help):
-    """Defines the flag of a number from 0 to 1.
-
-    Args:
-      name: of the flag.
-      default: a number.
-      help: what --helpshort says about it.
-    """
-    flags.DEFINE_float(name, default, help)
-    flags.register_validator(
-        name, lambda value: 0 <= value <= 1, message="must be between 0 and 1"
-    )
-
-
-def define_at_least_zero(name, default, help):
-    """Defines the flag of a number that is finite and not negative.
-
-    (absl's own bounds let NaN pass, and infinity.)
-
-    Args:
-      name: of the flag.
-      default: a number, or None.
-      help: what --helpshort says about it.
-    """
-    flags.DEFINE_float(name, default, help)
-    flags.register_validator(
-        name,
-        lambda value: value is None or 0 <= value < math.inf,
-        message="must be finite and not negative",
-    )
-
-
 def make_environment():
     """Makes the environment that the flags name."""
     scale, clip = FLAGS.reward_scale, FLAGS.clip_rewards
@@ -139,7 +104,7 @@ def make_environment():
 def network_options():
     """Returns the arguments of a network that all experiments have flags for."""
     return {
-        "hidden_units": FLAGS.hidden_units and tuple(map(int, FLAGS.hidden_units)),
+        "hidden_units": widths("hidden_units"),
         "activation": FLAGS.activation,
         "torso": FLAGS.torso,
     }
@@ -166,19 +131,6 @@ def optimizer_options(updates=None, learning_rate=None):
     return options
 
 
-def distribution_scope():
-    """Returns the scope that --distribute asks for, to make the agent in."""
-    if FLAGS.distribute == "none":
-        return contextlib.nullcontext()
-    devices = tf.config.list_logical_devices("GPU")
-    devices = devices or tf.config.list_logical_devices("CPU")
-    if len(devices) < 2:
-        print("--distribute=mirrored: there is one device only; nothing to split")
-        return contextlib.nullcontext()
-    print(f"--distribute=mirrored: the copies are split over {len(devices)} devices")
-    return tf.distribute.MirroredStrategy([device.name for device in devices]).scope()
-
-
 def train_and_finish(agent, environment):
     """Trains in the run directory that the flags name, then does what `finish` does.
 
@@ -186,7 +138,7 @@ def train_and_finish(agent, environment):
       agent: compiled.
       environment: what to train it on.
     """
-    run_directory = open_run_directory()
+    run_directory = open_run_directory(FLAGS.env)
     train(
         agent,
         environment,
@@ -219,7 +171,7 @@ def finish(agent, environment, run_directory):
         "mean": result["mean"],
         "std": result["std"],
     }
-    with replacing(run_directory.path / "evaluation.json") as unfinished:
+    with replacing(run_directory.evaluation) as unfinished:
         unfinished.write_text(json.dumps(summary, indent=1) + "\n", "utf8")
     title = f"{type(agent).__name__} on {FLAGS.env}"
     learning_curve(run_directory.metrics, run_directory.learning_curve, title=title)
@@ -229,7 +181,7 @@ def finish(agent, environment, run_directory):
         f"mean return {result['mean']:.1f}, standard deviation {result['std']:.1f}, "
         f"over {FLAGS.evaluation_episodes} episodes with the greedy policy"
     )
-    print(run_directory.next_commands(more_steps=2 * FLAGS.steps))
+    print(run_directory.next_commands(f"--steps={2 * FLAGS.steps}"))
     return result
 
 

@@ -22,15 +22,16 @@ _MANIFEST = "manifest.json"
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Writes a checkpoint every so many environment steps, and one at the end.
+    """Writes a checkpoint every so many steps, and one at the end.
 
     The first is written before training, so that a run that is killed early resumes,
-    too. Steps are counted by the model's `env_steps`; an epoch is never cut.
+    too. Steps are counted by the model's `steps`, those of the environment for an
+    agent and those of training for other models; an epoch is never cut.
 
     Args:
       checkpoint: a `tf.train.Checkpoint` of all that a run goes on from.
       directory: where to keep the checkpoints; created where it does not exist.
-      every: environment steps between two checkpoints, at least.
+      every: steps between two checkpoints, at least.
       keep: how many of the newest are kept.
 
     Attributes:
@@ -47,22 +48,22 @@ class Checkpoints(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         """Writes where training starts from, unless it was restored from there."""
-        self.last_step = int(self.model.env_steps)
+        self.last_step = int(self.model.steps)
         if not _path(self.directory, self.last_step).exists():
             self._write()
 
     def on_epoch_end(self, epoch, logs=None):
         """Writes a checkpoint if it is time."""
-        if int(self.model.env_steps) >= self.last_step + self.every:
+        if int(self.model.steps) >= self.last_step + self.every:
             self._write()
 
     def on_train_end(self, logs=None):
         """Writes where training ended."""
-        if int(self.model.env_steps) > self.last_step:
+        if int(self.model.steps) > self.last_step:
             self._write()
 
     def _write(self):
-        step = int(self.model.env_steps)
+        step = int(self.model.steps)
         write_checkpoint(self.checkpoint, self.directory, step, keep=self.keep)
         self.last_step = step
 
@@ -76,7 +77,7 @@ def write_checkpoint(checkpoint, directory, step, *, keep=3):
     Args:
       checkpoint: a `tf.train.Checkpoint`.
       directory: the folder of the run's checkpoints; created where it does not exist.
-      step: the environment steps done; orders the checkpoints.
+      step: the steps done; orders the checkpoints.
       keep: how many of the newest are kept.
 
     Returns:
@@ -168,5 +169,5 @@ def _read(checkpoint, path):
             status.expect_partial()
         reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"{path} is the checkpoint of another agent or environment: {reason}"
+            f"{path} is the checkpoint of another model: {reason}"
         ) from error

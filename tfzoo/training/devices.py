@@ -1,5 +1,6 @@
 """What a run computes on."""
 
+import contextlib
 import os
 import platform
 
@@ -26,6 +27,24 @@ def describe_devices():
         f"{platform.python_version()}; {', '.join(names) or 'no GPU'}; "
         f"{_num_cores()} CPU cores, intra-op threads: {threads or 'automatic'}"
     )
+
+
+def distribution_scope(distribute, split):
+    """Returns the scope that --distribute asks for, to make a model in.
+
+    Args:
+      distribute: "none" or "mirrored".
+      split: what is split over the devices, for the message that tells of it.
+    """
+    if distribute == "none":
+        return contextlib.nullcontext()
+    devices = tf.config.list_logical_devices("GPU")
+    devices = devices or tf.config.list_logical_devices("CPU")
+    if len(devices) < 2:
+        print("--distribute=mirrored: there is one device only; nothing to split")
+        return contextlib.nullcontext()
+    print(f"--distribute=mirrored: {split} are split over {len(devices)} devices")
+    return tf.distribute.MirroredStrategy([device.name for device in devices]).scope()
 
 
 def _num_cores():

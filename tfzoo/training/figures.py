@@ -75,8 +75,12 @@ def _draw(axes, runs):
                 linewidth=0,
             )
         axes.plot(steps, mean, color=color, label=label, linewidth=1.8)
-    axes.set_xlabel("environment steps")
-    axes.set_ylabel("episode return while training")
+    _finish(axes, "environment steps", "episode return while training")
+
+
+def _finish(axes, xlabel, ylabel):
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
     axes.set_xlim(left=0)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.xaxis.set_major_locator(MaxNLocator(4))
@@ -84,6 +88,37 @@ def _draw(axes, runs):
     axes.spines[["top", "right"]].set_visible(False)
     if axes.get_legend_handles_labels()[1]:
         axes.legend(frameon=False)
+
+
+def metric_curves(metrics, names, path, *, title="", label="nats"):
+    """Draws metrics of one run against training steps, and those of validation.
+
+    Args:
+      metrics: the path of a `metrics.csv`.
+      names: the metrics, each of which may have a column "val_" and its name, too.
+      path: of the figure; its suffix says which format.
+      title: of the figure.
+      label: of the vertical axis.
+    """
+    from matplotlib.figure import Figure
+
+    with open(metrics, newline="", encoding="utf8") as file:
+        rows = list(csv.DictReader(file))
+    steps = [float(row["steps"]) for row in rows]
+    figure = Figure(figsize=(6.4, 4.0), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    for name, color in zip(names, _COLORS * len(names), strict=False):
+        for column, style, text in (
+            (name, "-", f"{name}, training"),
+            (f"val_{name}", "--", f"{name}, test"),
+        ):
+            if column in rows[0]:
+                values = [float(row[column]) for row in rows]
+                axes.plot(steps, values, style, color=color, label=text, linewidth=1.8)
+    axes.set_title(title, loc="left")
+    _finish(axes, "training steps", label)
+    with replacing(path) as unfinished:
+        figure.savefig(unfinished)
 
 
 def read_returns(metrics):

@@ -25,6 +25,7 @@ _MAY_CHANGE = (
     "animation",
     "checkpoint_every",
     "evaluation_episodes",
+    "num_epochs",
     "num_workers",
     "steps",
     "threads",
@@ -95,10 +96,10 @@ def define_training_flags(
     steps_help="Environment steps to train for, over all copies.",
     flag_values=flags.FLAGS,
 ):
-    """Defines the flags that all experiments share; the arguments are the defaults.
+    """Defines the flags of all experiments with agents.
 
     Args:
-      env: see --env.
+      env: the default of --env, as the next are those of flags of their names.
       num_envs: see --num_envs.
       steps: see --steps.
       learning_rate: see --learning_rate.
@@ -109,6 +110,16 @@ def define_training_flags(
       flag_values: where to define them.
     """
     define_environment_flags(env=env, flag_values=flag_values)
+    define_run_flags(
+        learning_rate=learning_rate,
+        checkpoint_every=checkpoint_every,
+        checkpoint_help="Environment steps between checkpoints.",
+        threads=threads,
+        distribute=distribute,
+        default_run_dir="runs/EXPERIMENT-ENVIRONMENT-TIME",
+        longer="--steps",
+        flag_values=flag_values,
+    )
 
     def integer(name, default, help, lower_bound=1):
         flags.DEFINE_integer(
@@ -124,10 +135,40 @@ def define_training_flags(
         lower_bound=0,
     )
     integer("steps", steps, steps_help)
+
+
+def define_run_flags(
+    *,
+    learning_rate,
+    checkpoint_every,
+    checkpoint_help,
+    threads,
+    distribute,
+    default_run_dir,
+    longer,
+    flag_values=flags.FLAGS,
+):
+    """Defines the flags that all experiments share.
+
+    Args:
+      learning_rate: the default of --learning_rate, as the next are those of flags of
+        their names.
+      checkpoint_every: see --checkpoint_every.
+      checkpoint_help: what --helpshort says about --checkpoint_every.
+      threads: see --threads.
+      distribute: see --distribute; None defines no such flag.
+      default_run_dir: what --helpshort says about it.
+      longer: the flag of which more may be given when a run is resumed.
+      flag_values: where to define them.
+    """
+
+    def integer(name, default, help, lower_bound=1):
+        flags.DEFINE_integer(
+            name, default, help, lower_bound=lower_bound, flag_values=flag_values
+        )
+
     integer("seed", 0, "The same seed gives the same run.", lower_bound=0)
-    integer(
-        "checkpoint_every", checkpoint_every, "Environment steps between checkpoints."
-    )
+    integer("checkpoint_every", checkpoint_every, checkpoint_help)
     integer(
         "threads",
         threads,
@@ -147,14 +188,14 @@ def define_training_flags(
     flags.DEFINE_string(
         "run_dir",
         None,
-        "Where to put the run; by default runs/EXPERIMENT-ENVIRONMENT-TIME.",
+        f"Where to put the run; by default {default_run_dir}.",
         flag_values=flag_values,
     )
     flags.DEFINE_boolean(
         "resume",
         False,
-        "Go on with the run in --run_dir. Its flags are read from there; more --steps "
-        "may be given.",
+        "Go on with the run in --run_dir. Its flags are read from there; more "
+        f"{longer} may be given.",
         flag_values=flag_values,
     )
     flags.DEFINE(
@@ -179,6 +220,59 @@ def define_training_flags(
             "Whether to split the work over all visible devices.",
             flag_values=flag_values,
         )
+
+
+def define_fraction(name, default, help):
+    """Defines the flag of a number from 0 to 1.
+
+    Args:
+      name: of the flag.
+      default: a number.
+      help: what --helpshort says about it.
+    """
+    flags.DEFINE_float(name, default, help)
+    flags.register_validator(
+        name, lambda value: 0 <= value <= 1, message="must be between 0 and 1"
+    )
+
+
+def define_at_least_zero(name, default, help):
+    """Defines the flag of a number that is finite and not negative.
+
+    (absl's own bounds let NaN pass, and infinity.)
+
+    Args:
+      name: of the flag.
+      default: a number, or None.
+      help: what --helpshort says about it.
+    """
+    flags.DEFINE_float(name, default, help)
+    flags.register_validator(
+        name,
+        lambda value: value is None or 0 <= value < math.inf,
+        message="must be finite and not negative",
+    )
+
+
+def define_widths(name, help):
+    """Defines the flag of a list of positive integers, which is None by default.
+
+    Args:
+      name: of the flag.
+      help: what --helpshort says about it.
+    """
+    flags.DEFINE_list(name, None, help)
+    flags.register_validator(
+        name,
+        lambda texts: all(t.isdecimal() and int(t) > 0 for t in texts or ()),
+        message="must be positive integers, as 64,64",
+    )
+
+
+def widths(name, flag_values=flags.FLAGS):
+    """Returns the integers of a flag of `define_widths` as a tuple, or None."""
+    texts = flag_values[name].value
+    return texts and tuple(map(int, texts))
 
 
 class _AutoOrBoolean(flags.ArgumentParser):
@@ -288,12 +382,13 @@ def _parse_stored(program, flag_values, own_flags):
         flag_values[name].value = value
 
 
-def open_run_directory(flag_values=flags.FLAGS, module="__main__"):
+def open_run_directory(subject, flag_values=flags.FLAGS, module="__main__"):
     """Returns the `RunDirectory` that --run_dir and --resume ask for.
 
     Its `flags.txt` will hold every flag of the experiment, with its value.
 
     Args:
+      subject: what the run is about, such as --env; it names the default directory.
       flag_values: where the flags are.
       module: the name of the module whose flags are the experiment's.
 
@@ -303,7 +398,7 @@ def open_run_directory(flag_values=flags.FLAGS, module="__main__"):
     program = sys.argv[0]
     path = flag_values.run_dir
     if path is None:
-        path = new_default_path(_experiment(program), flag_values.env)
+        path = new_default_path(_experiment(program), subject)
     lines = [
         _EXPERIMENT + _experiment(program),
         f"# to repeat: python {program} --flagfile={path}/flags.txt",

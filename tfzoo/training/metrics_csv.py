@@ -20,14 +20,14 @@ NOT_REPRODUCIBLE = (
 class MetricsCSV(keras.callbacks.Callback):
     """Writes the logs of each epoch as a row of a CSV file.
 
-    When training begins, rows of more environment steps than the model has done are
-    cut off: those that a killed run wrote after its last checkpoint. So a resumed run
-    leaves the same file as one that was never interrupted, but for the last columns,
+    When training begins, rows of more steps than the model has done are cut off: those
+    that a killed run wrote after its last checkpoint. So a resumed run leaves the same
+    file as one that was never interrupted, but for the last columns,
     `steps_per_second` and `seconds` (since the process began to train), which no run
     repeats. (`keras.callbacks.CSVLogger` can append, but not cut.)
 
     Args:
-      path: of the file. Its first column is `steps`, from the model's `env_steps`.
+      path: of the file. Its first column is `steps`, from the model's `steps`.
     """
 
     def __init__(self, path):
@@ -37,12 +37,12 @@ class MetricsCSV(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         """Cuts off what comes after the model's state."""
-        self._columns = cut_metrics(self.path, int(self.model.env_steps))
+        self._columns = cut_metrics(self.path, int(self.model.steps))
 
     def on_epoch_end(self, epoch, logs=None):
         """Writes a row."""
         # Keras makes floats of all that is in the logs.
-        steps = {"steps": int(self.model.env_steps)}
+        steps = {"steps": int(self.model.steps)}
         row = {**steps, **logs, **steps}
         # Opened and closed for each row, so that a killed process leaves all of them.
         with open(self.path, "a", newline="", encoding="utf8") as file:

@@ -7,12 +7,11 @@ from absl import flags
 
 from tfzoo.training.agent_experiment import (
     define_agent_flags,
-    define_at_least_zero,
-    define_fraction,
     network_options,
     optimizer_options,
 )
 from tfzoo.training.errors import UserError
+from tfzoo.training.flags import define_at_least_zero, define_fraction
 
 # The flags below belong to the module that calls `define_off_policy_flags`.
 flags.disclaim_key_flags()

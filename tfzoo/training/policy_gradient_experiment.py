@@ -2,12 +2,8 @@
 
 from absl import flags
 
-from tfzoo.training.agent_experiment import (
-    define_agent_flags,
-    define_at_least_zero,
-    define_fraction,
-    network_options,
-)
+from tfzoo.training.agent_experiment import define_agent_flags, network_options
+from tfzoo.training.flags import define_at_least_zero, define_fraction
 
 # The flags below belong to the module that calls `define_policy_gradient_flags`.
 flags.disclaim_key_flags()

@@ -50,6 +50,8 @@ class RunDirectory:
       tensorboard: the folder of event files.
       learning_curve: `learning_curve.png`.
       animation: `episode.gif`.
+      samples: the folder of pictures that a generative model drew while it learned.
+      evaluation: `evaluation.json`, how good what was trained is.
       saved_model: the folder of the exported SavedModel.
 
     Raises:
@@ -69,6 +71,8 @@ class RunDirectory:
         self.tensorboard = self.path / "tensorboard"
         self.learning_curve = self.path / "learning_curve.png"
         self.animation = self.path / "episode.gif"
+        self.samples = self.path / "samples"
+        self.evaluation = self.path / "evaluation.json"
         self.saved_model = self.path / "saved_model"
         if resume:
             self._check_resumable()
@@ -146,23 +150,28 @@ class RunDirectory:
             f"--run_dir={shlex.quote(str(self.path))}"
         )
 
-    def evaluate_command(self):
-        """Returns the command that plays episodes with what this run exported."""
-        evaluate = pathlib.Path(sys.argv[0]).with_name("evaluate.py")
-        return f"{_shown_python()} {evaluate} --model={shlex.quote(str(self.path))}"
-
-    def next_commands(self, more_steps):
-        """Returns what one wants to do next, as text: evaluate, look, go on.
+    def use_command(self, program):
+        """Returns the command that uses what this run exported.
 
         Args:
-          more_steps: the `--steps` that the command to go on has.
+          program: "evaluate", which plays episodes, or "sample", which draws images.
+        """
+        file = pathlib.Path(sys.argv[0]).with_name(f"{program}.py")
+        return f"{_shown_python()} {file} --model={shlex.quote(str(self.path))}"
+
+    def next_commands(self, more, *, program="evaluate"):
+        """Returns what one wants to do next, as text: use it, look, go on.
+
+        Args:
+          more: the flag for more training of the command to go on, as `--steps=2000`.
+          program: see `use_command`.
         """
         python, path = _shown_python(), shlex.quote(str(self.path))
         return (
             f"run directory: {path}\n"
-            f"  evaluate:    {self.evaluate_command()}\n"
+            f"  {program + ':':12} {self.use_command(program)}\n"
             f"  TensorBoard: {python} -m tensorboard.main --logdir={path}\n"
-            f"  resume:      {self.resume_command()} --steps={more_steps}"
+            f"  resume:      {self.resume_command()} {more}"
         )
 
 

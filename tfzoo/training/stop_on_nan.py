@@ -36,7 +36,7 @@ class StopOnNaN(keras.callbacks.Callback):
         """
         culprit = self.culprit(logs)
         if culprit is not None:
-            step = int(self.model.env_steps)
+            step = int(self.model.steps)
             path = write_checkpoint(self.checkpoint, self.directory, step, keep=1)
             raise NonFiniteError(
                 f"{culprit} before step {step:,}; this state is in {path}, the "

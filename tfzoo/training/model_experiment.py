@@ -1,0 +1,278 @@
+"""What all experiments with generative models share: flags, data, how a run ends.
+
+An experiment is: define the flags; load the data; make and compile the model;
+`train_in_run_directory`; draw what the model is good for; `finish`.
+"""
+
+import functools
+import json
+
+import keras
+import tensorflow as tf
+from absl import flags
+
+from tfzoo import random
+from tfzoo.datasets import load_images
+from tfzoo.training.atomic_files import replacing
+from tfzoo.training.figures import metric_curves
+from tfzoo.training.flags import define_run_flags, open_run_directory
+from tfzoo.training.pictures import (
+    TrainingPictures,
+    image_grid,
+    write_training_animation,
+)
+from tfzoo.training.resumable_run import train_model
+
+# The flags below belong to the module that calls the functions below.
+flags.disclaim_key_flags()
+
+FLAGS = flags.FLAGS
+_NUM_SHOWN = 64
+
+
+def define_model_flags(
+    *,
+    num_epochs,
+    batch_size,
+    learning_rate,
+    dataset="digits",
+    binarize=None,
+    anneal=False,
+):
+    """Defines the flags of all generative models; the arguments are the defaults.
+
+    Args:
+      num_epochs: see --num_epochs.
+      batch_size: see --batch_size.
+      learning_rate: see --learning_rate; None defines no such flag.
+      dataset: see --dataset.
+      binarize: see --binarize; None defines no such flag.
+      anneal: see --anneal; None defines no such flag.
+    """
+    define_dataset_flags(dataset=dataset, binarize=binarize)
+    flags.DEFINE_integer("batch_size", batch_size, "Images of a training step.", 1)
+    flags.DEFINE_integer("num_epochs", num_epochs, "Epochs to train for.", 1)
+    flags.DEFINE_integer(
+        "steps_per_epoch",
+        None,
+        "Training steps between two rows of metrics; by default once through the data.",
+        1,
+    )
+    define_run_flags(
+        learning_rate=learning_rate,
+        checkpoint_every=1,
+        checkpoint_help="Epochs between checkpoints.",
+        threads=0,
+        distribute="none",
+        default_run_dir="runs/EXPERIMENT-DATASET-TIME",
+        longer="--num_epochs",
+    )
+    if anneal is not None:
+        flags.DEFINE_boolean(
+            "anneal", anneal, "Let the learning rate fall to 0, by a half cosine."
+        )
+    flags.DEFINE_integer(
+        "pictures_every", 1, "Epochs between two pictures of samples.", 1
+    )
+    flags.DEFINE_boolean("animation", True, "Leave an animation of the training.")
+
+
+def define_dataset_flags(*, dataset, binarize=None):
+    """Defines --dataset and how its images are prepared.
+
+    Args:
+      dataset: the default data set.
+      binarize: see --binarize; None defines no such flag.
+    """
+    flags.DEFINE_string(
+        "dataset",
+        dataset,
+        "Images: digits (8x8, no download), the path of a folder or of an .npz file "
+        "with x_train and x_test, or a name of tensorflow-datasets.",
+    )
+    flags.DEFINE_string("data_dir", None, "Where tensorflow-datasets keeps its data.")
+    flags.DEFINE_integer(
+        "image_size", None, "Scale images to this height and width.", 1
+    )
+    flags.DEFINE_enum(
+        "channels", None, ["1", "3"], "Make images grey (1) or coloured (3)."
+    )
+    flags.DEFINE_enum(
+        "crop",
+        "center",
+        ["center", "none"],
+        "Where images are scaled: cut out the square in the middle before, or let the "
+        "ratio of width to height change.",
+    )
+    if binarize is not None:
+        flags.DEFINE_enum(
+            "binarize",
+            binarize,
+            ["none", "static", "dynamic", "threshold"],
+            "Make pixels black or white: drawn once with their brightness as the "
+            "probability of white, drawn anew for each batch, or white from a half on.",
+        )
+
+
+def load_dataset():
+    """Returns the `ImageDataset` that the flags name.
+
+    Raises:
+      DatasetError: if there is no such, or it cannot be used.
+    """
+    return load_images(
+        FLAGS.dataset,
+        image_size=FLAGS.image_size,
+        channels=FLAGS.channels and int(FLAGS.channels),
+        crop=FLAGS.crop,
+        data_dir=FLAGS.data_dir,
+    )
+
+
+def steps_per_epoch(dataset):
+    """Returns the training steps of an epoch.
+
+    Raises:
+      DatasetError: if a batch is larger than the data set.
+    """
+    whole = dataset.steps_per_epoch(FLAGS.batch_size)
+    return FLAGS.steps_per_epoch or whole
+
+
+def learning_rate(dataset, base=None):
+    """Returns --learning_rate, or the schedule that --anneal makes of it.
+
+    Args:
+      dataset: an `ImageDataset`.
+      base: where it is not --learning_rate.
+    """
+    base = base or FLAGS.learning_rate
+    if not FLAGS.anneal:
+        return base
+    steps = FLAGS.num_epochs * steps_per_epoch(dataset)
+    return keras.optimizers.schedules.CosineDecay(base, steps)
+
+
+def _batch_options(model, labels):
+    binarize = FLAGS.binarize if "binarize" in FLAGS else "none"
+    return {
+        "value_range": model.value_range,
+        "binarize": None if binarize == "none" else binarize,
+        "labels": labels,
+    }
+
+
+def images_to_test(model, dataset, batch_size=None, labels=False):
+    """Returns the images to test on, once, as the model is fitted to them.
+
+    Args:
+      model: a `GenerativeModel`.
+      dataset: an `ImageDataset`.
+      batch_size: by default --batch_size.
+      labels: whether elements are (images, labels).
+    """
+    return dataset.once(batch_size or FLAGS.batch_size, **_batch_options(model, labels))
+
+
+def train_in_run_directory(
+    model, dataset, *, labels=False, validate=True, draw=None, callbacks=()
+):
+    """Trains in the run directory that the flags name.
+
+    Args:
+      model: a `GenerativeModel`, compiled.
+      dataset: an `ImageDataset`.
+      labels: whether batches are (images, labels).
+      validate: whether the images to test on are evaluated after each epoch.
+      draw: a function without arguments to the picture of samples, uint8 [height,
+        width, 3]; by default a grid of `model.sample`.
+      callbacks: more `keras.callbacks.Callback`s.
+
+    Returns:
+      The `RunDirectory`.
+    """
+    steps = steps_per_epoch(dataset)
+    run_directory = open_run_directory(FLAGS.dataset.strip("/").split("/")[-1])
+    pictures = TrainingPictures(
+        draw or functools.partial(sample_grid, model),
+        run_directory.samples,
+        run_directory.tensorboard,
+        every=FLAGS.pictures_every,
+    )
+    train_model(
+        model,
+        functools.partial(
+            dataset.batches,
+            FLAGS.batch_size,
+            seed=FLAGS.seed,
+            **_batch_options(model, labels),
+        ),
+        run_directory,
+        FLAGS.num_epochs,
+        steps_per_epoch=steps,
+        validation_data=images_to_test(model, dataset, labels=labels)
+        if validate
+        else None,
+        checkpoint_every=FLAGS.checkpoint_every,
+        callbacks=[pictures, *callbacks],
+    )
+    return run_directory
+
+
+def importance_weighted_score(model, dataset, num_samples, batch_size=100):
+    """Returns the mean importance-weighted bound of the images to test on, in nats.
+
+    Args:
+      model: with `importance_weighted_bound(images, num_samples, seed)`.
+      dataset: an `ImageDataset`.
+      num_samples: see there.
+      batch_size: B of a call.
+    """
+    bound = tf.function(model.importance_weighted_bound, reduce_retracing=True)
+    bounds = [
+        bound(images, num_samples, seed=random.make_seed(number))
+        for number, images in enumerate(images_to_test(model, dataset, batch_size))
+    ]
+    return float(tf.reduce_mean(tf.concat(bounds, axis=0)))
+
+
+def sample_grid(model, num=_NUM_SHOWN):
+    """Returns a picture of samples, the same noise each time."""
+    samples = model.sample(num, seed=FLAGS.seed)
+    return image_grid(samples, value_range=model.value_range)
+
+
+def finish(model, run_directory, scores, *, metrics=None, label="nats"):
+    """Exports what was trained, draws its curves, and says what can be done next.
+
+    Args:
+      model: a `GenerativeModel`.
+      run_directory: a `RunDirectory`.
+      scores: a dict for `evaluation.json`, which is printed as well.
+      metrics: what of `metrics.csv` to draw; by default `model.metric_names`.
+      label: of the curves' vertical axis.
+    """
+    model.export(run_directory.saved_model)
+    summary = {"dataset": FLAGS.dataset, "steps": int(model.steps), **scores}
+    with replacing(run_directory.evaluation) as unfinished:
+        unfinished.write_text(json.dumps(summary, indent=1) + "\n", "utf8")
+    if run_directory.metrics.exists():
+        metric_curves(
+            run_directory.metrics,
+            metrics or model.metric_names,
+            run_directory.learning_curve,
+            title=f"{type(model).__name__} on {FLAGS.dataset.split('/')[-1]}",
+            label=label,
+        )
+    if FLAGS.animation:
+        write_training_animation(
+            run_directory.samples, run_directory.path / "training.gif"
+        )
+    for name, value in scores.items():
+        shown = f"{value:,.5g}" if isinstance(value, float) else value
+        print(f"{name}: {shown}")
+    print(
+        run_directory.next_commands(
+            f"--num_epochs={2 * FLAGS.num_epochs}", program="sample"
+        )
+    )
