@@ -52,7 +52,7 @@ def main():
     batches = dataset.batches(FLAGS.batch_size, binarize=_binarize(), seed=FLAGS.seed)
     test = dataset.once(FLAGS.batch_size, binarize=_binarize())
     images = next(iter(dataset.once(_NUM_SHOWN, binarize=_binarize()))).numpy()
-    run = training.open_run_directory(pathlib.Path(FLAGS.dataset).name)
+    run = training.open_run_directory(pathlib.Path(FLAGS.dataset).stem)
     run.write_flags()
     print(training.describe_devices())
     fit = {

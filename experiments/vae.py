@@ -5,13 +5,12 @@ python experiments/vae.py --flagfile=experiments/configs/vae_mnist.flags
 """
 
 import keras
-import numpy as np
-import tensorflow as tf
 from absl import flags
 
 from tfzoo.models import VAE
-from tfzoo.training import distribution_scope, run_experiment, write_video
+from tfzoo.training import distribution_scope, run_experiment
 from tfzoo.training.flags import define_at_least_zero, define_widths, widths
+from tfzoo.training.latent_pictures import draw_latent_space
 from tfzoo.training.model_experiment import (
     define_model_flags,
     finish,
@@ -21,7 +20,6 @@ from tfzoo.training.model_experiment import (
     load_dataset,
     train_in_run_directory,
 )
-from tfzoo.training.pictures import image_grid, write_picture
 
 FLAGS = flags.FLAGS
 
@@ -52,8 +50,6 @@ flags.DEFINE_integer(
 )
 
 _NUM_SHOWN = 10
-_NUM_QUANTILES = 20
-_REACH = 3.0
 
 
 def main():
@@ -82,52 +78,8 @@ def main():
         model, dataset, FLAGS.importance_samples
     )
     images = next(iter(images_to_test(model, dataset, _NUM_SHOWN)))
-    draw_pictures(model, run.path, images)
+    draw_latent_space(model, run.path, images)
     finish(model, run, scores)
-
-
-def draw_pictures(model, folder, images):
-    """Writes what the latent space holds.
-
-    Args:
-      model: a `VAE`.
-      folder: for the pictures.
-      images: [N, H, W, C].
-    """
-    pairs = np.concatenate([images, model.reconstruct(images)])
-    write_picture(
-        folder / "reconstructions.png", image_grid(pairs, num_columns=len(images))
-    )
-    mean, _ = model.encode(images)
-    mean = mean.numpy()
-
-    # From each image to the next, along straight lines of the latent space.
-    frames = []
-    for share in np.linspace(0.0, 1.0, 20, endpoint=False):
-        latent = (1.0 - share) * mean + share * np.roll(mean, -1, axis=0)
-        frames.append(image_grid(model.decode(latent.astype(np.float32))))
-    write_video(folder / "interpolation.gif", frames, frames_per_second=10)
-
-    # One row for each latent number, the ones that the model uses most first.
-    reach = np.linspace(-_REACH, _REACH, _NUM_SHOWN, dtype=np.float32)
-    used = np.argsort(-model.latent_kl(images).numpy())[:_NUM_SHOWN]
-    latent = np.tile(mean[0], [len(used), _NUM_SHOWN, 1])
-    for row, number in enumerate(used):
-        latent[row, :, number] = reach
-    traversals = model.decode(latent.reshape(-1, mean.shape[-1]))
-    write_picture(
-        folder / "traversals.png", image_grid(traversals, num_columns=_NUM_SHOWN)
-    )
-
-    if model.latent_size == 2:
-        # The manifold, at quantiles of the prior.
-        places = tf.math.ndtri(tf.linspace(0.02, 0.98, _NUM_QUANTILES)).numpy()
-        across, down = np.meshgrid(places, -places)
-        latent = np.stack([across, down], axis=-1).reshape(-1, 2).astype(np.float32)
-        write_picture(
-            folder / "manifold.png",
-            image_grid(model.decode(latent), num_columns=_NUM_QUANTILES, padding=0),
-        )
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Settings for all tests."""
 
+import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -23,3 +24,15 @@ def programs():
     server = Programs()
     yield server
     server.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_objects_to_collect():
+    """Keeps the garbage collector from the graphs of modules that are done.
+
+    They stay as long as the process does, and looking through all of them again and
+    again took a good part of the time.
+    """
+    yield
+    gc.collect()
+    gc.freeze()

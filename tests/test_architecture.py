@@ -15,6 +15,7 @@ ALLOWED = {
     "environments": {"random"},
     "layers": {"random"},
     "datasets": {"random"},
+    "metrics": {"random", "losses", "layers", "datasets"},
     "training": {
         "random",
         "losses",
@@ -25,7 +26,7 @@ ALLOWED = {
     },
 }
 ALLOWED["agents"] = {*ALLOWED["training"], "training"}
-ALLOWED["models"] = {*ALLOWED["training"], "training"}
+ALLOWED["models"] = {*ALLOWED["training"], "training", "metrics"}
 
 
 def imported_packages(path):

@@ -72,15 +72,14 @@ def test_a_run_leaves_everything_and_says_what_is_next(finished):
         assert command in output
 
 
-@pytest.mark.parametrize("epochs", [1, 4])
 def test_kill_9_and_resume_is_the_run_that_was_never_killed(
-    programs, finished, tmp_path, epochs
+    programs, finished, tmp_path
 ):
     whole, _ = finished
     run_dir = tmp_path / "run"
 
     kill = signal_when(
-        lambda: (run_dir / "metrics.csv").exists() and len(metrics(run_dir)) >= epochs
+        lambda: (run_dir / "metrics.csv").exists() and len(metrics(run_dir)) >= 2
     )
     flags = ("--steps=131072", "--checkpoint_every=1")
     killed = train(programs, "ppo", run_dir, *flags, meanwhile=kill)

@@ -2,7 +2,17 @@
 
 from tfzoo.layers.diagonal_gaussian_head import DiagonalGaussianHead
 from tfzoo.layers.masked_dense import MaskedDense
+from tfzoo.layers.minibatch_discrimination import MinibatchDiscrimination
 from tfzoo.layers.noisy_dense import NoisyDense
 from tfzoo.layers.running_normalization import RunningNormalization
+from tfzoo.layers.spectral_normalization import SpectralConv2D, SpectralDense
 
-__all__ = ["DiagonalGaussianHead", "MaskedDense", "NoisyDense", "RunningNormalization"]
+__all__ = [
+    "DiagonalGaussianHead",
+    "MaskedDense",
+    "MinibatchDiscrimination",
+    "NoisyDense",
+    "RunningNormalization",
+    "SpectralConv2D",
+    "SpectralDense",
+]

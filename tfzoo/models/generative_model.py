@@ -51,9 +51,7 @@ class GenerativeModel(keras.Model):
             )
             for _ in range(2)
         )
-        self._means = {
-            name: keras.metrics.Mean(name=name) for name in ("loss", *self.metric_names)
-        }
+        self._make_means(("loss", *self.metric_names))
 
     def compile(self, optimizer, *, jit_compile="auto", **kwargs):
         """Configures training; see `keras.Model.compile`.
@@ -150,6 +148,9 @@ class GenerativeModel(keras.Model):
         """Forgets the means so far; see `keras.Model`."""
         super().reset_metrics()
         self._test_steps.assign(0)
+
+    def _make_means(self, names):
+        self._means = {name: keras.metrics.Mean(name=name) for name in names}
 
     def _seed_of_replica(self, number):
         context = tf.distribute.get_replica_context()

@@ -152,7 +152,7 @@ def define_run_flags(
 
     Args:
       learning_rate: the default of --learning_rate, as the next are those of flags of
-        their names.
+        their names; None defines no such flag.
       checkpoint_every: see --checkpoint_every.
       checkpoint_help: what --helpshort says about --checkpoint_every.
       threads: see --threads.
@@ -176,15 +176,16 @@ def define_run_flags(
         "TensorFlow choose.",
         lower_bound=0,
     )
-    flags.DEFINE_float(
-        "learning_rate", learning_rate, "Learning rate.", flag_values=flag_values
-    )
-    flags.register_validator(
-        "learning_rate",
-        lambda rate: 0 < rate < math.inf,
-        message="must be a positive number",
-        flag_values=flag_values,
-    )
+    if learning_rate is not None:
+        flags.DEFINE_float(
+            "learning_rate", learning_rate, "Learning rate.", flag_values=flag_values
+        )
+        flags.register_validator(
+            "learning_rate",
+            lambda rate: 0 < rate < math.inf,
+            message="must be a positive number",
+            flag_values=flag_values,
+        )
     flags.DEFINE_string(
         "run_dir",
         None,

@@ -6,6 +6,7 @@ An experiment is: define the flags; load the data; make and compile the model;
 
 import functools
 import json
+import pathlib
 
 import keras
 import tensorflow as tf
@@ -129,13 +130,17 @@ def load_dataset():
     )
 
 
-def steps_per_epoch(dataset):
+def steps_per_epoch(dataset, batch_size=None):
     """Returns the training steps of an epoch.
+
+    Args:
+      dataset: an `ImageDataset`.
+      batch_size: where it is not --batch_size.
 
     Raises:
       DatasetError: if a batch is larger than the data set.
     """
-    whole = dataset.steps_per_epoch(FLAGS.batch_size)
+    whole = dataset.steps_per_epoch(batch_size or FLAGS.batch_size)
     return FLAGS.steps_per_epoch or whole
 
 
@@ -175,7 +180,14 @@ def images_to_test(model, dataset, batch_size=None, labels=False):
 
 
 def train_in_run_directory(
-    model, dataset, *, labels=False, validate=True, draw=None, callbacks=()
+    model,
+    dataset,
+    *,
+    labels=False,
+    batch_size=None,
+    validate=True,
+    draw=None,
+    metric_callbacks=(),
 ):
     """Trains in the run directory that the flags name.
 
@@ -183,16 +195,18 @@ def train_in_run_directory(
       model: a `GenerativeModel`, compiled.
       dataset: an `ImageDataset`.
       labels: whether batches are (images, labels).
+      batch_size: of a training step, where it is not --batch_size.
       validate: whether the images to test on are evaluated after each epoch.
       draw: a function without arguments to the picture of samples, uint8 [height,
         width, 3]; by default a grid of `model.sample`.
-      callbacks: more `keras.callbacks.Callback`s.
+      metric_callbacks: see `train_model`.
 
     Returns:
       The `RunDirectory`.
     """
-    steps = steps_per_epoch(dataset)
-    run_directory = open_run_directory(FLAGS.dataset.strip("/").split("/")[-1])
+    batch_size = batch_size or FLAGS.batch_size
+    steps = steps_per_epoch(dataset, batch_size)
+    run_directory = open_run_directory(pathlib.Path(FLAGS.dataset).stem)
     pictures = TrainingPictures(
         draw or functools.partial(sample_grid, model),
         run_directory.samples,
@@ -203,7 +217,7 @@ def train_in_run_directory(
         model,
         functools.partial(
             dataset.batches,
-            FLAGS.batch_size,
+            batch_size,
             seed=FLAGS.seed,
             **_batch_options(model, labels),
         ),
@@ -214,7 +228,8 @@ def train_in_run_directory(
         if validate
         else None,
         checkpoint_every=FLAGS.checkpoint_every,
-        callbacks=[pictures, *callbacks],
+        metric_callbacks=metric_callbacks,
+        callbacks=[pictures],
     )
     return run_directory
 
@@ -249,7 +264,7 @@ def finish(model, run_directory, scores, *, metrics=None, label="nats"):
       model: a `GenerativeModel`.
       run_directory: a `RunDirectory`.
       scores: a dict for `evaluation.json`, which is printed as well.
-      metrics: what of `metrics.csv` to draw; by default `model.metric_names`.
+      metrics: what of `metrics.csv` to draw; by default the model's first metric.
       label: of the curves' vertical axis.
     """
     model.export(run_directory.saved_model)
@@ -259,9 +274,9 @@ def finish(model, run_directory, scores, *, metrics=None, label="nats"):
     if run_directory.metrics.exists():
         metric_curves(
             run_directory.metrics,
-            metrics or model.metric_names,
+            metrics or model.metric_names[:1],
             run_directory.learning_curve,
-            title=f"{type(model).__name__} on {FLAGS.dataset.split('/')[-1]}",
+            title=f"{type(model).__name__} on {pathlib.Path(FLAGS.dataset).stem}",
             label=label,
         )
     if FLAGS.animation:

@@ -88,6 +88,7 @@ def train_model(
     steps_per_epoch,
     validation_data=None,
     checkpoint_every=1,
+    metric_callbacks=(),
     callbacks=(),
 ):
     """Trains a generative model in a run directory, from the start or a checkpoint.
@@ -103,6 +104,7 @@ def train_model(
       steps_per_epoch: training steps between two rows of metrics.
       validation_data: what to evaluate after each epoch, or None.
       checkpoint_every: epochs between two checkpoints.
+      metric_callbacks: `keras.callbacks.Callback`s that add to the logs of each epoch.
       callbacks: more `keras.callbacks.Callback`s.
 
     Returns:
@@ -124,7 +126,7 @@ def train_model(
             initial_epoch=first,
             steps_per_epoch=steps_per_epoch,
             validation_data=validation_data,
-            callbacks=[_Speed(), *callbacks],
+            callbacks=[_Speed(), *metric_callbacks, *callbacks],
             shuffle=False,
             verbose=0,
         )

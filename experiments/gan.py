@@ -1,0 +1,193 @@
+"""Trains a generative adversarial network of any type on any images.
+
+python experiments/gan.py --gan=wgan_gp --dataset=mnist
+python experiments/gan.py --gan=dcgan --dataset=path/to/folder --image_size=64
+"""
+
+import functools
+
+import keras
+import numpy as np
+from absl import flags
+
+from tfzoo.metrics import (
+    SampleScorer,
+    SampleScores,
+    code_accuracy,
+    code_purity,
+    draw_samples,
+    feature_classifier,
+)
+from tfzoo.models import GAN_TYPES, gan_optimizers, make_gan
+from tfzoo.training import distribution_scope, run_experiment, write_video
+from tfzoo.training.flags import define_fraction
+from tfzoo.training.model_experiment import (
+    define_model_flags,
+    finish,
+    images_to_test,
+    load_dataset,
+    sample_grid,
+    train_in_run_directory,
+)
+from tfzoo.training.pictures import image_grid, write_picture
+
+FLAGS = flags.FLAGS
+
+define_model_flags(num_epochs=50, batch_size=64, learning_rate=None, anneal=None)
+flags.DEFINE_enum("gan", "dcgan", GAN_TYPES, "Type; sets loss, networks, optimizers.")
+flags.DEFINE_integer(
+    "base_channels", 32, "Channels of the networks' outermost convolutions.", 1
+)
+flags.DEFINE_integer("latent_size", None, "Numbers of the noise; by type.", 1)
+flags.DEFINE_integer(
+    "critic_steps",
+    None,
+    "Updates of the discriminator for one of the generator, each with a batch of its "
+    "own; by type.",
+    1,
+)
+flags.DEFINE_boolean("conditional", False, "Give both players the labels.")
+flags.DEFINE_integer(
+    "minibatch_kernels", 0, "Kernels of minibatch discrimination; 0 for none.", 0
+)
+define_fraction(
+    "average_decay", 0.999, "Of the averaged generator, which samples are from."
+)
+flags.DEFINE_float(
+    "generator_learning_rate", None, "By type.", lower_bound=1e-9, upper_bound=1.0
+)
+flags.DEFINE_float(
+    "discriminator_learning_rate", None, "By type.", lower_bound=1e-9, upper_bound=1.0
+)
+flags.DEFINE_integer(
+    "num_scored",
+    2000,
+    "Samples that are scored after each epoch, by the features of a classifier that is "
+    "trained on the data set when first used; 0 for no scores.",
+    0,
+)
+
+flags.DEFINE_string(
+    "cache_dir", "~/.cache/tfzoo", "Where trained classifiers are kept."
+)
+
+_NUM_SHOWN = 10
+_NUM_FRAMES = 60
+
+
+def main():
+    """Trains, scores, draws."""
+    dataset = load_dataset()
+    labels = dataset.train.labels is not None
+    optimizers = gan_optimizers(FLAGS.gan)
+    rates = FLAGS.generator_learning_rate, FLAGS.discriminator_learning_rate
+    for optimizer, rate in zip(optimizers, rates, strict=True):
+        if rate is not None:
+            optimizer.learning_rate = rate
+    options = {"critic_steps": FLAGS.critic_steps} if FLAGS.critic_steps else {}
+    with distribution_scope(FLAGS.distribute, "batches"):
+        model = make_gan(
+            FLAGS.gan,
+            dataset.image_shape,
+            base_channels=FLAGS.base_channels,
+            latent_size=FLAGS.latent_size,
+            num_classes=dataset.num_classes if FLAGS.conditional else None,
+            minibatch_kernels=FLAGS.minibatch_kernels,
+            average_decay=FLAGS.average_decay,
+            seed=FLAGS.seed,
+            **options,
+        )
+        model.compile(*optimizers, jit_compile=FLAGS.jit_compile)
+    scorer = None
+    if FLAGS.num_scored and labels:
+        scorer = SampleScorer(
+            dataset, feature_classifier(dataset, cache_dir=FLAGS.cache_dir)
+        )
+    elif FLAGS.num_scored:
+        print(f"{FLAGS.dataset} has no labels to train a classifier on: no scores")
+    run = train_in_run_directory(
+        model,
+        dataset,
+        labels=FLAGS.conditional,
+        batch_size=FLAGS.batch_size * model.critic_steps,
+        validate=False,
+        draw=functools.partial(_draw, model),
+        metric_callbacks=[SampleScores(scorer, num_samples=FLAGS.num_scored)]
+        if scorer
+        else [],
+    )
+    scores = {"gan": FLAGS.gan}
+    if scorer:
+        samples = draw_samples(model, len(dataset.test.images), seed=FLAGS.seed)
+        scores |= scorer(samples, value_range=model.value_range)
+    if FLAGS.gan == "infogan" and labels:
+        scores |= code_scores(model, dataset)
+    draw_pictures(model, run.path)
+    metrics = ("frechet_distance",) if scorer else model.metric_names[:2]
+    finish(model, run, scores, metrics=metrics, label="" if scorer else "loss")
+
+
+def code_scores(model, dataset):
+    """Returns how well InfoGAN's categories tell the classes, a dict."""
+    batches = images_to_test(model, dataset)
+    codes = np.concatenate(
+        [keras.ops.argmax(model.codes(images)[0], -1) for images in batches]
+    )
+    return {
+        "code_accuracy": code_accuracy(codes, dataset.test.labels),
+        "code_purity": code_purity(codes, dataset.test.labels),
+    }
+
+
+def _draw(model):
+    """Returns the picture of samples that is drawn as training goes."""
+    if FLAGS.conditional:
+        # A column for each class.
+        num = model.num_classes
+        samples = model.sample(8 * num, FLAGS.seed, labels=np.tile(np.arange(num), 8))
+    elif FLAGS.gan == "infogan":
+        num = model.num_categories
+        categories = np.tile(np.arange(num), 8)
+        samples = model.sample(8 * num, FLAGS.seed, categories=categories)
+    else:
+        return sample_grid(model)
+    return image_grid(samples, num_columns=num, value_range=model.value_range)
+
+
+def draw_pictures(model, folder):
+    """Writes what becomes of the noise: `interpolation.gif` and `sweeps.png`.
+
+    Args:
+      model: a `GAN`.
+      folder: for the pictures.
+    """
+    generator = np.random.default_rng(FLAGS.seed)
+    labels = np.arange(_NUM_SHOWN) % model.num_classes if FLAGS.conditional else None
+    ends = generator.normal(size=(_NUM_SHOWN, 2, model.latent_size))
+    if model.latent_prior == "uniform":
+        ends = generator.uniform(-1, 1, size=ends.shape)
+    frames = []
+    for angle in np.linspace(0.0, 2.0 * np.pi, _NUM_FRAMES, endpoint=False):
+        # Around an ellipse, along which the noise has the prior's variance.
+        latent = np.cos(angle) * ends[:, 0] + np.sin(angle) * ends[:, 1]
+        if model.latent_prior == "uniform":
+            latent = np.clip(latent, -1.0, 1.0)
+        images = model(latent.astype(np.float32), labels)
+        frames.append(image_grid(images, value_range=model.value_range))
+    write_video(folder / "interpolation.gif", frames, frames_per_second=15)
+
+    # A row for each of the last numbers of the noise, InfoGAN's continuous codes.
+    reach = np.linspace(-1.0, 1.0, _NUM_SHOWN)
+    latent = np.tile(ends[0, 0], [_NUM_SHOWN, _NUM_SHOWN, 1])
+    for row in range(min(_NUM_SHOWN, model.latent_size)):
+        latent[row, :, -1 - row] = reach
+    labels = None if labels is None else np.zeros(_NUM_SHOWN**2, np.int32)
+    images = model(latent.reshape(-1, model.latent_size).astype(np.float32), labels)
+    write_picture(
+        folder / "sweeps.png",
+        image_grid(images, num_columns=_NUM_SHOWN, value_range=model.value_range),
+    )
+
+
+if __name__ == "__main__":
+    run_experiment(main)

@@ -1,0 +1,118 @@
+"""Inception networks, for those who have their weights; nothing is downloaded.
+
+Two networks go by the name:
+
+  - `inception_2015`: the graph of December 2015, "classify_image_graph_def.pb" (of
+    inception-2015-12-05.tgz). Published FID, KID and Inception scores of Salimans et
+    al., Heusel et al. and those that compare with them are by this one. Images are
+    scaled to 299x299 in the graph, by TensorFlow 1's bilinear rule.
+  - `keras_inception`: InceptionV3 of `keras.applications`, trained anew. Its features
+    are as good, but others: a Frechet distance by them must not be called FID or be
+    compared with published ones.
+
+How images are scaled changes scores by more than models differ (Parmar et al. 2021,
+arXiv:2104.11222), hence the resizer in each record.
+"""
+
+import hashlib
+import os
+import pathlib
+
+import keras
+import tensorflow as tf
+
+from tfzoo.metrics.feature_network import FeatureNetwork, hash_of
+
+RESIZERS = ("area", "bicubic", "bilinear", "lanczos3")
+_SIZE = 299
+_KERAS_FILE = "inception_v3_weights_tf_dim_ordering_tf_kernels.h5"
+
+
+def keras_inception(weights=None, *, resizer="bilinear"):
+    """Returns InceptionV3 of Keras with its ImageNet weights, a `FeatureNetwork`.
+
+    Features are the 2,048 of "avg_pool", probabilities those of 1,000 classes. Grey
+    images become grey images of three channels.
+
+    Args:
+      weights: the path of "inception_v3_weights_tf_dim_ordering_tf_kernels.h5"; by
+        default where Keras keeps it once it has downloaded it.
+      resizer: how images are scaled to 299x299, a method of `tf.image.resize`,
+        smoothed where they get smaller.
+
+    Raises:
+      ValueError: if there are no weights, or the resizer is unknown.
+    """
+    if resizer not in RESIZERS:
+        raise ValueError(
+            f"resizer must be one of {', '.join(RESIZERS)}, got {resizer!r}"
+        )
+    if weights is None:
+        weights = pathlib.Path(os.environ.get("KERAS_HOME", "~/.keras"))
+        weights = weights / "models" / _KERAS_FILE
+    path = _existing(weights, _KERAS_FILE)
+    model = keras.applications.InceptionV3(weights=str(path))
+    outputs = [model.get_layer("avg_pool").output, model.output]
+    network = keras.Model(model.input, outputs)
+
+    def run(images):
+        images = tf.image.resize(
+            _coloured(images), [_SIZE, _SIZE], method=resizer, antialias=True
+        )
+        return network(images, training=False)
+
+    return FeatureNetwork(
+        "InceptionV3 of Keras",
+        run,
+        hash_of(model.get_weights()),
+        resizer=f"{resizer} with antialias",
+    )
+
+
+def inception_2015(graph):
+    """Returns the network of published FID and Inception scores, a `FeatureNetwork`.
+
+    Features are the 2,048 of "pool_3". Probabilities are those of 1,008 classes, from
+    logits without their biases, as Salimans et al. (arXiv:1606.03498) computed them.
+
+    Args:
+      graph: the path of "classify_image_graph_def.pb".
+
+    Raises:
+      ValueError: if there is no such file.
+    """
+    path = _existing(graph, "classify_image_graph_def.pb")
+    content = path.read_bytes()
+    graph_def = tf.compat.v1.GraphDef.FromString(content)
+
+    def run(images):
+        # Its input is what follows decoding: brightness from 0 to 255, of any size.
+        pool, logits = tf.graph_util.import_graph_def(
+            graph_def,
+            input_map={"ExpandDims:0": 127.5 * (_coloured(images) + 1.0)},
+            return_elements=["pool_3:0", "softmax/logits/MatMul"],
+        )
+        weights = logits.inputs[1]
+        # The graph is for one image: the shapes that it states are not to be trusted.
+        features = tf.reshape(pool, [tf.shape(images)[0], tf.shape(weights)[0]])
+        return features, tf.nn.softmax(tf.matmul(features, weights))
+
+    return FeatureNetwork(
+        "Inception of 2015-12-05",
+        run,
+        hashlib.sha256(content).hexdigest()[:16],
+        resizer="bilinear of TensorFlow 1",
+    )
+
+
+def _existing(path, name):
+    path = pathlib.Path(path).expanduser()
+    if not path.is_file():
+        raise ValueError(f"{path}: there is no such file; give the path of {name}")
+    return path
+
+
+def _coloured(images):
+    """Returns images [B, H, W, 3] of grey or coloured ones."""
+    images = tf.repeat(images, 3 // tf.shape(images)[-1], axis=-1)
+    return tf.ensure_shape(images, [None, None, None, 3])

@@ -1,0 +1,395 @@
+"""The networks and settings of published GANs.
+
+    type     loss            discriminator            n  prior       Adam(rate, beta_1)
+    dcgan    non-saturating  batch normalisation      1  uniform     2e-4, 0.5
+    lsgan    least squares   batch normalisation      1  uniform     2e-4, 0.5
+    wgan     Wasserstein     weights in [-.01, .01]   5  normal      RMSprop(5e-5)
+    wgan_gp  Wasserstein     gradient penalty 10,     5  normal      1e-4, 0 (.9)
+                             layer normalisation
+    sngan    hinge           spectral normalisation   5  normal      2e-4, 0 (.9)
+    began    of its own      an autoencoder           1  uniform     1e-4, 0.5
+    infogan  non-saturating  batch normalisation,     1  uniform     1e-3 and 2e-4, 0.5
+                             Q head
+
+(Radford et al. 2015, arXiv:1511.06434; Mao et al. 2016, arXiv:1611.04076; Arjovsky et
+al. 2017, arXiv:1701.07875; Gulrajani et al. 2017, arXiv:1704.00028; Miyato et al. 2018,
+arXiv:1802.05957; Berthelot et al. 2017, arXiv:1703.10717; Chen et al. 2016,
+arXiv:1606.03657). Losses, settings and normalisation are the papers'; the networks are
+DCGAN's for all but BEGAN, so that losses can be compared: a convolution of stride 2 for
+each halving of the image, twice as many channels after each, and the generator the
+other way round. Kernels are 4x4, which a stride of 2 covers evenly, and the deepest
+images at least 4x4 where halving twice leaves as many.
+"""
+
+import math
+
+import keras
+
+from tfzoo.layers import MinibatchDiscrimination, SpectralConv2D, SpectralDense
+from tfzoo.models.began import BEGAN
+from tfzoo.models.gan import GAN
+from tfzoo.models.generative_model import weight_seeds
+from tfzoo.models.infogan import InfoGAN
+
+NORMALIZATIONS = ("batch", "layer", "spectral", "none")
+_MAX_WIDENING = 8
+
+
+def make_gan(
+    gan_type,
+    image_shape,
+    *,
+    base_channels=64,
+    latent_size=None,
+    num_classes=None,
+    minibatch_kernels=0,
+    seed=0,
+    **options,
+):
+    """Returns a `GAN` of a published type, to be compiled with `gan_optimizers`.
+
+    Args:
+      gan_type: "dcgan", "lsgan", "wgan", "wgan_gp", "sngan", "began" or "infogan".
+      image_shape: (H, W, C), H and W divisible by 4.
+      base_channels: of the networks' outermost convolutions; up to 8 times as many
+        within.
+      latent_size: D, for InfoGAN that of the noise without codes; by default the
+        type's.
+      num_classes: for a conditional GAN.
+      minibatch_kernels: B of minibatch discrimination, 0 for none; the paper has 100.
+      seed: an integer; of the first weights and all noise.
+      **options: of `GAN`, `BEGAN` or `InfoGAN`, in the place of the type's.
+
+    Raises:
+      ValueError: if the type is unknown or an argument is out of its range.
+    """
+    settings = {**_settings(gan_type), **options}
+    latent_size = latent_size or settings["latent_size"]
+    normalization = settings["normalization"]
+    del settings["latent_size"], settings["normalization"]
+    shared = {
+        "base_channels": base_channels,
+        "num_classes": num_classes,
+        "seed": seed,
+    }
+    settings |= {"num_classes": num_classes, "seed": seed}
+    if gan_type == "began":
+        if minibatch_kernels:
+            raise ValueError("BEGAN's autoencoder takes no minibatch_kernels")
+        return BEGAN(
+            image_shape,
+            began_generator(image_shape, latent_size, **shared),
+            began_discriminator(image_shape, latent_size, **shared),
+            **settings,
+        )
+    shared_critic = {
+        **shared,
+        "normalization": normalization,
+        "minibatch_kernels": minibatch_kernels,
+    }
+    if gan_type == "infogan":
+        if num_classes is not None:
+            raise ValueError("InfoGAN finds classes by itself and takes no num_classes")
+        del settings["num_classes"]
+        num_codes = settings["num_categories"] + settings["num_continuous"]
+        return InfoGAN(
+            image_shape,
+            dcgan_generator(image_shape, latent_size + num_codes, **shared),
+            dcgan_discriminator(image_shape, num_codes=num_codes, **shared_critic),
+            **settings,
+        )
+    return GAN(
+        image_shape,
+        dcgan_generator(image_shape, latent_size, **shared),
+        dcgan_discriminator(image_shape, **shared_critic),
+        **settings,
+    )
+
+
+def gan_optimizers(gan_type):
+    """Returns the generator's and the discriminator's optimizer of a published type.
+
+    Args:
+      gan_type: see `make_gan`.
+
+    Raises:
+      ValueError: if the type is unknown.
+    """
+    _settings(gan_type)
+    if gan_type == "wgan":
+        # No momentum: the critic's loss changes too much from step to step for it.
+        return tuple(keras.optimizers.RMSprop(5e-5) for _ in range(2))
+    rates = {"wgan_gp": (1e-4, 1e-4), "began": (1e-4, 1e-4), "infogan": (1e-3, 2e-4)}
+    betas = (0.0, 0.9) if gan_type in ("wgan_gp", "sngan") else (0.5, 0.999)
+    return tuple(
+        keras.optimizers.Adam(rate, *betas)
+        for rate in rates.get(gan_type, (2e-4, 2e-4))
+    )
+
+
+_SETTINGS = {
+    "dcgan": {
+        "latent_size": 100,
+        "latent_prior": "uniform",
+        "normalization": "batch",
+        "loss": "non_saturating",
+    },
+    "lsgan": {
+        "latent_size": 100,
+        "latent_prior": "uniform",
+        "normalization": "batch",
+        "loss": "least_squares",
+    },
+    "wgan": {
+        "latent_size": 100,
+        "normalization": "none",
+        "loss": "wasserstein",
+        "critic_steps": 5,
+        "weight_clip": 0.01,
+    },
+    "wgan_gp": {
+        "latent_size": 128,
+        "normalization": "layer",
+        "loss": "wasserstein",
+        "critic_steps": 5,
+        "penalty_weight": 10.0,
+    },
+    "sngan": {
+        "latent_size": 128,
+        "normalization": "spectral",
+        "loss": "hinge",
+        "critic_steps": 5,
+    },
+    "began": {
+        "latent_size": 64,
+        "latent_prior": "uniform",
+        "normalization": "none",
+    },
+    "infogan": {
+        "latent_size": 62,
+        "latent_prior": "uniform",
+        "normalization": "batch",
+        "loss": "non_saturating",
+        "num_categories": 10,
+        "num_continuous": 2,
+    },
+}
+GAN_TYPES = tuple(_SETTINGS)
+
+
+def _settings(gan_type):
+    if gan_type not in _SETTINGS:
+        raise ValueError(
+            f"the type must be one of {', '.join(GAN_TYPES)}, got {gan_type!r}"
+        )
+    return _SETTINGS[gan_type]
+
+
+def dcgan_generator(
+    image_shape, latent_size, *, base_channels=64, num_classes=None, seed=0
+):
+    """Returns a network from z [B, D] (and classes [B, K]) to images [B, H, W, C]."""
+    height, width, channels = image_shape
+    halvings = _halvings(image_shape)
+    widths = _widths(base_channels, halvings)[::-1]
+    initializers = _initializers(seed, 0)
+    inputs = latent = keras.Input((latent_size,), name="latent")
+    if num_classes is not None:
+        classes = keras.Input((num_classes,), name="classes")
+        inputs = [latent, classes]
+        latent = keras.layers.Concatenate()(inputs)
+    shape = height >> halvings, width >> halvings, widths[0]
+    outputs = keras.layers.Dense(
+        math.prod(shape), use_bias=False, kernel_initializer=next(initializers)
+    )(latent)
+    outputs = _batch_norm_relu(keras.layers.Reshape(shape)(outputs))
+    for width in widths[1:]:
+        outputs = keras.layers.Conv2DTranspose(
+            width,
+            4,
+            2,
+            "same",
+            use_bias=False,
+            kernel_initializer=next(initializers),
+        )(outputs)
+        outputs = _batch_norm_relu(outputs)
+    outputs = keras.layers.Conv2DTranspose(
+        channels, 4, 2, "same", kernel_initializer=next(initializers)
+    )(outputs)
+    outputs = keras.layers.Activation("tanh")(outputs)
+    return keras.Model(inputs, outputs, name="generator")
+
+
+def dcgan_discriminator(
+    image_shape,
+    *,
+    base_channels=64,
+    normalization="batch",
+    num_classes=None,
+    num_codes=0,
+    minibatch_kernels=0,
+    seed=0,
+):
+    """Returns a network from images [B, H, W, C] (and classes [B, K]) to logits [B, 1].
+
+    Classes are compared with the features by an inner product (Miyato and Koyama 2018,
+    arXiv:1802.05637).
+
+    Args:
+      image_shape: (H, W, C).
+      base_channels: of the first convolution.
+      normalization: "batch", "layer", which treats each image by itself, "spectral" or
+        "none".
+      num_classes: K, or None.
+      num_codes: how many outputs a second head has, InfoGAN's Q, or 0.
+      minibatch_kernels: see `MinibatchDiscrimination`, or 0.
+      seed: an integer.
+
+    Raises:
+      ValueError: if the normalisation is unknown or the image cannot be halved twice.
+    """
+    if normalization not in NORMALIZATIONS:
+        raise ValueError(
+            f"normalization must be one of {', '.join(NORMALIZATIONS)}, got "
+            f"{normalization!r}"
+        )
+    spectral = normalization == "spectral"
+    convolution = SpectralConv2D if spectral else keras.layers.Conv2D
+    dense = SpectralDense if spectral else keras.layers.Dense
+    initializers = _initializers(seed, 1)
+    inputs = image = features = keras.Input(image_shape, name="image")
+    for number, width in enumerate(_widths(base_channels, _halvings(image_shape))):
+        features = convolution(
+            width, 4, 2, "same", kernel_initializer=next(initializers)
+        )(features)
+        if number > 0 and normalization == "batch":
+            features = _batch_norm()(features)
+        elif number > 0 and normalization == "layer":
+            # One group: each image by itself, with a scale for each channel.
+            features = keras.layers.GroupNormalization(1, epsilon=1e-5)(features)
+        features = keras.layers.LeakyReLU(0.2)(features)
+    features = keras.layers.Flatten()(features)
+    if minibatch_kernels:
+        features = MinibatchDiscrimination(
+            minibatch_kernels, kernel_initializer=next(initializers)
+        )(features)
+    logits = dense(1, kernel_initializer=next(initializers))(features)
+    if num_classes is not None:
+        classes = keras.Input((num_classes,), name="classes")
+        inputs = [image, classes]
+        directions = dense(
+            features.shape[-1], use_bias=False, kernel_initializer=next(initializers)
+        )(classes)
+        logits += keras.layers.Dot(axes=1)([directions, features])
+    if not num_codes:
+        return keras.Model(inputs, logits, name="discriminator")
+    hidden = keras.layers.Dense(
+        128, use_bias=False, kernel_initializer=next(initializers)
+    )(features)
+    hidden = keras.layers.LeakyReLU(0.1)(_batch_norm()(hidden))
+    codes = keras.layers.Dense(num_codes, kernel_initializer=next(initializers))(hidden)
+    return keras.Model(inputs, [logits, codes], name="discriminator")
+
+
+def began_generator(
+    image_shape, latent_size, *, base_channels=64, num_classes=None, seed=0
+):
+    """Returns a network from z [B, D] (and classes [B, K]) to images [B, H, W, C]."""
+    inputs = latent = keras.Input((latent_size,), name="latent")
+    if num_classes is not None:
+        inputs = [latent, keras.Input((num_classes,), name="classes")]
+        latent = keras.layers.Concatenate()(inputs)
+    kernels = _he_initializers(seed, 0)
+    outputs = _began_decoder(latent, image_shape, base_channels, kernels)
+    outputs = keras.layers.Activation("tanh")(outputs)
+    return keras.Model(inputs, outputs, name="generator")
+
+
+def began_discriminator(
+    image_shape, latent_size, *, base_channels=64, num_classes=None, seed=0
+):
+    """Returns an autoencoder from images [B, H, W, C] (and classes [B, K]) to images.
+
+    Its code has D numbers, as z has; classes join the code.
+    """
+    inputs = image = keras.Input(image_shape, name="image")
+    kernels = _he_initializers(seed, 1)
+    outputs = _began_convolution(image, base_channels, kernels)
+    for number in range(1, _halvings(image_shape) + 1):
+        outputs = _began_convolution(outputs, number * base_channels, kernels)
+        outputs = _began_convolution(
+            outputs, (number + 1) * base_channels, kernels, strides=2
+        )
+    outputs = keras.layers.Flatten()(outputs)
+    outputs = keras.layers.Dense(latent_size, kernel_initializer=next(kernels))(outputs)
+    if num_classes is not None:
+        classes = keras.Input((num_classes,), name="classes")
+        inputs = [image, classes]
+        outputs = keras.layers.Concatenate()([outputs, classes])
+    outputs = _began_decoder(outputs, image_shape, base_channels, kernels)
+    return keras.Model(inputs, outputs, name="discriminator")
+
+
+def _began_decoder(code, image_shape, base_channels, kernels):
+    height, width, channels = image_shape
+    halvings = _halvings(image_shape)
+    shape = height >> halvings, width >> halvings, base_channels
+    outputs = keras.layers.Dense(math.prod(shape), kernel_initializer=next(kernels))(
+        code
+    )
+    outputs = keras.layers.Reshape(shape)(outputs)
+    for _ in range(halvings):
+        outputs = _began_convolution(outputs, base_channels, kernels)
+        outputs = keras.layers.UpSampling2D(2)(outputs)
+    outputs = _began_convolution(outputs, base_channels, kernels)
+    return keras.layers.Conv2D(
+        channels, 3, padding="same", kernel_initializer=next(kernels)
+    )(outputs)
+
+
+def _began_convolution(inputs, width, kernels, strides=1):
+    return keras.layers.Conv2D(
+        width, 3, strides, "same", activation="elu", kernel_initializer=next(kernels)
+    )(inputs)
+
+
+def _halvings(image_shape):
+    """Returns how often an image is halved: to no less than 4x4, but twice at least."""
+    height, width, _ = image_shape
+    if height % 4 or width % 4 or not height or not width:
+        raise ValueError(
+            f"height and width of images must be divisible by 4, got {height}x{width}"
+        )
+    halvings = 2
+    while (
+        height % 2 ** (halvings + 1) == 0
+        and width % 2 ** (halvings + 1) == 0
+        and min(height, width) >> (halvings + 1) >= 4
+    ):
+        halvings += 1
+    return halvings
+
+
+def _widths(base_channels, halvings):
+    """Returns the channels of the convolutions, from the image inwards."""
+    return [base_channels * min(2**i, _MAX_WIDENING) for i in range(halvings)]
+
+
+def _batch_norm():
+    # DCGAN's momentum: averaged weights are sampled with statistics not much older.
+    return keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5)
+
+
+def _batch_norm_relu(inputs):
+    return keras.layers.ReLU()(_batch_norm()(inputs))
+
+
+def _initializers(*key):
+    """Yields DCGAN's initializers."""
+    for seed in weight_seeds(*key):
+        yield keras.initializers.RandomNormal(stddev=0.02, seed=seed)
+
+
+def _he_initializers(*key):
+    for seed in weight_seeds(*key):
+        yield keras.initializers.HeNormal(seed)

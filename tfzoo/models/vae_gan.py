@@ -1,0 +1,185 @@
+"""The VAE-GAN: a variational autoencoder whose errors a discriminator's features count.
+
+Larsen et al. 2015 (arXiv:1512.09300). Where a VAE has p(x|z) of pixels, which blurs
+what it is not sure of, here it is the l-th layer of a discriminator that is Gaussian:
+
+    L_llike = -log N(D_l(x); D_l(x~), I)    x~ = the decoder's image of z from q(z|x)
+    L_prior = KL(q(z|x) || N(0, I))
+    L_GAN   = log D(x) + log(1 - D(x~)) + log(1 - D(x_p)),  x_p that of z from the prior
+
+Algorithm 1: from one pass, each network takes a step of its own,
+
+    encoder:        down   L_prior + L_llike
+    decoder:        down   gamma L_llike - L_GAN
+    discriminator:  up     L_GAN, of which alone it learns
+
+Instead of -L_GAN the decoder goes down -log D(x~) - log D(x_p), which does not
+saturate.
+"""
+
+import math
+
+import keras
+import tensorflow as tf
+
+from tfzoo import random
+from tfzoo.losses import GaussianPixels, gaussian_kl_divergence, non_saturating_loss
+from tfzoo.models.generative_model import weight_seeds
+from tfzoo.models.vae import VAE
+
+
+class VAEGAN(VAE):
+    """Variational autoencoder with a learned similarity.
+
+      model = VAEGAN((28, 28, 1))
+      model.compile(keras.optimizers.Adam(2e-4, beta_1=0.5))
+      model.fit(batches, steps_per_epoch=600, epochs=10)
+      images = model.sample(64, seed=0)
+
+    `fit` shows "loss", the encoder's, and its parts "kl" and "feature_error", both in
+    nats, and what the two players of the GAN minimise, "discriminator_loss" and
+    "generator_loss".
+
+    Args:
+      image_shape: (H, W, C); images are from 0 to 1.
+      discriminator: a `keras.Model` from images to features [B, ...] and logits [B, 1];
+        by default convolutions.
+      gamma: the weight of the features' error in the decoder's loss, at least 0.
+      network: "conv" or "mlp"; see `VAE`.
+      **options: of `VAE`: `latent_size`, `hidden_units`, `encoder`, `decoder`, `seed`.
+        The decoder's outputs are logits of brightness, [B, H, W, C].
+
+    Raises:
+      ValueError: if an argument is out of its range, or a network has outputs of
+        another shape.
+    """
+
+    metric_names = ("kl", "feature_error", "discriminator_loss", "generator_loss")
+    remedy = "a lower --learning_rate or --gamma"
+
+    def __init__(
+        self, image_shape, *, discriminator=None, gamma=0.01, network="conv", **options
+    ):
+        if not 0 <= gamma < math.inf:
+            raise ValueError(f"gamma must be at least 0, got {gamma}")
+        # Of pixels, only the means are used.
+        super().__init__(
+            image_shape, network=network, distribution=GaussianPixels(1.0), **options
+        )
+        self.gamma = gamma
+        self.discriminator = discriminator or feature_discriminator(
+            image_shape, seed=self.seed
+        )
+        shapes = self.discriminator.output_shape
+        if not isinstance(shapes, list) or len(shapes) != 2 or shapes[1] != (None, 1):
+            raise ValueError(
+                "the discriminator must have outputs (features, logits [B, 1]), got "
+                f"{shapes}"
+            )
+
+    def train_step(self, data):
+        """Lets each network take its step; returns the means of the epoch so far."""
+        images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        images = tf.cast(images, tf.float32)
+        seed = self._seed_of_replica(self.steps.read_value())
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        with tf.GradientTape(persistent=True) as tape:
+            losses, metrics = self.player_losses(images, seed, True)
+            scaled = {
+                name: self.optimizer.scale_loss(loss / replicas)
+                for name, loss in losses.items()
+            }
+        gradients = {}
+        for name, loss in scaled.items():
+            variables = getattr(self, name).trainable_variables
+            values = tape.gradient(loss, [v.value for v in variables])
+            gradients.update(zip(map(id, variables), values, strict=True))
+        self.optimizer.apply(
+            [gradients[id(v)] for v in self.trainable_variables],
+            self.trainable_variables,
+        )
+        self.steps.assign_add(1)
+        return self._show({"loss": losses["encoder"], **metrics})
+
+    def batch_loss(self, images, seed, training):
+        """Returns what the encoder minimises, and what to show; see the base."""
+        losses, metrics = self.player_losses(images, seed, training)
+        return losses["encoder"], metrics
+
+    def player_losses(self, images, seed, training):
+        """Returns a dict of what each network minimises, and a dict of what to show.
+
+        Args:
+          images: float32 [B, H, W, C].
+          seed: int32 [2].
+          training: whether this is learned from.
+        """
+        posterior_seed, prior_seed = tf.unstack(random.split(seed, 2))
+        mean, log_variance = self.encode(images, training=training)
+        latent = self.draw_latent(mean, log_variance, posterior_seed)
+        prior = random.normal(tf.shape(latent), prior_seed)
+        # One pass for both kinds of fakes.
+        outputs = self.decoder_outputs(tf.concat([latent, prior], 0), training=training)
+        fakes = self.distribution.mean(outputs)
+        features, logits = self.judge(tf.concat([images, fakes], 0), training)
+        real_logits, fake_logits = tf.split(logits, [tf.shape(images)[0], -1])
+        real_features, rebuilt_features, _ = tf.split(features, 3)
+
+        kl = tf.reduce_mean(
+            tf.reduce_sum(gaussian_kl_divergence(mean, log_variance), axis=-1)
+        )
+        feature_error = 0.5 * tf.reduce_mean(
+            tf.reduce_sum(tf.square(real_features - rebuilt_features), axis=-1)
+        )
+        # Two kinds of fakes, whose means are added up.
+        discriminator = tf.reduce_mean(non_saturating_loss(1.0, real_logits))
+        discriminator += 2.0 * tf.reduce_mean(non_saturating_loss(0.0, fake_logits))
+        generator = 2.0 * tf.reduce_mean(non_saturating_loss(1.0, fake_logits))
+        losses = {
+            "encoder": kl + feature_error,
+            "decoder": self.gamma * feature_error + generator,
+            "discriminator": discriminator,
+        }
+        return losses, {
+            "kl": kl,
+            "feature_error": feature_error,
+            "discriminator_loss": discriminator,
+            "generator_loss": generator,
+        }
+
+    def judge(self, images, training=False):
+        """Returns the features [B, F] and the logits [B, 1] of images [B, H, W, C]."""
+        features, logits = self.discriminator(images, training=training)
+        features = tf.reshape(features, [tf.shape(images)[0], -1])
+        return tf.cast(features, tf.float32), tf.cast(logits, tf.float32)
+
+
+def feature_discriminator(image_shape, *, hidden_units=(32, 64, 128), seed=0):
+    """Returns a network from images to features and logits [B, 1].
+
+    Args:
+      image_shape: (H, W, C).
+      hidden_units: the channels of the convolutions, all but the first of which halve
+        height and width; the features are the last one's.
+      seed: an integer.
+    """
+    image = outputs = keras.Input(image_shape, name="image")
+    seeds = weight_seeds(seed, 2)
+    for number, channels in enumerate(hidden_units):
+        outputs = keras.layers.Conv2D(
+            channels,
+            5,
+            2 if number else 1,
+            "same",
+            kernel_initializer=keras.initializers.HeNormal(next(seeds)),
+        )(outputs)
+        outputs = keras.layers.LeakyReLU(0.2)(outputs)
+    features = outputs
+    outputs = keras.layers.Dense(
+        256, kernel_initializer=keras.initializers.HeNormal(next(seeds))
+    )(keras.layers.Flatten()(outputs))
+    outputs = keras.layers.LeakyReLU(0.2)(outputs)
+    logits = keras.layers.Dense(
+        1, kernel_initializer=keras.initializers.GlorotUniform(next(seeds))
+    )(outputs)
+    return keras.Model(image, [features, logits], name="discriminator")
