@@ -51,7 +51,8 @@ def main():
     dataset = load_dataset()
     batches = dataset.batches(FLAGS.batch_size, binarize=_binarize(), seed=FLAGS.seed)
     test = dataset.once(FLAGS.batch_size, binarize=_binarize())
-    images = next(iter(dataset.once(_NUM_SHOWN, binarize=_binarize()))).numpy()
+    num = max(_NUM_SHOWN, FLAGS.num_images)
+    images = next(iter(dataset.once(num, binarize=_binarize()))).numpy()
     run = training.open_run_directory(pathlib.Path(FLAGS.dataset).stem)
     run.write_flags()
     print(training.describe_devices())
@@ -67,7 +68,9 @@ def main():
     few = images[: FLAGS.num_images]
     rungs["2 one code each"], nats["2 one code each"] = memorise(few)
     for name, climb in ("3 autoencoder", autoencoder), ("4 VAE", vae):
-        rungs[name], nats[name] = climb(dataset.image_shape, fit, test, images)
+        rungs[name], nats[name] = climb(
+            dataset.image_shape, fit, test, images[:_NUM_SHOWN]
+        )
     for name, picture in rungs.items():
         write_picture(run.path / f"rung_{name[0]}.png", picture)
     write_picture(run.path / "ladder.png", _stacked(rungs.values()))

@@ -13,12 +13,14 @@ from tfzoo.models import DRAW
 from tfzoo.training import distribution_scope, run_experiment, write_video
 from tfzoo.training.flags import define_at_least_zero
 from tfzoo.training.model_experiment import (
+    check_binarization,
     define_model_flags,
     finish,
     images_to_test,
     importance_weighted_score,
     learning_rate,
     load_dataset,
+    open_run,
     train_in_run_directory,
 )
 from tfzoo.training.pictures import image_grid, write_picture
@@ -28,7 +30,7 @@ FLAGS = flags.FLAGS
 define_model_flags(
     num_epochs=30, batch_size=100, learning_rate=1e-3, binarize="static", anneal=True
 )
-flags.DEFINE_integer("num_glimpses", 10, "T.", 1)
+flags.DEFINE_integer("num_glimpses", 10, "Glimpses of an image, T.", 1)
 flags.DEFINE_integer("hidden_units", 256, "Width of both LSTMs.", 1)
 flags.DEFINE_integer("latent_size", 10, "Latent numbers of each glimpse.", 1)
 flags.DEFINE_integer(
@@ -65,6 +67,9 @@ _LAST_SHOWN = 8
 
 def main():
     """Trains, tests, draws."""
+    check_binarization(
+        FLAGS.distribution != "bernoulli", f"--distribution={FLAGS.distribution}"
+    )
     dataset = load_dataset()
     with distribution_scope(FLAGS.distribute, "batches"):
         model = DRAW(
@@ -84,7 +89,8 @@ def main():
             ),
             jit_compile=FLAGS.jit_compile,
         )
-    run = train_in_run_directory(model, dataset)
+    run = open_run(dataset)
+    train_in_run_directory(model, dataset, run)
     scores = model.evaluate(images_to_test(model, dataset), verbose=0, return_dict=True)
     del scores["loss"]
     if FLAGS.importance_samples:

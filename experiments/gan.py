@@ -8,8 +8,10 @@ import functools
 
 import keras
 import numpy as np
+import tensorflow as tf
 from absl import flags
 
+from tfzoo import random
 from tfzoo.metrics import (
     SampleScorer,
     SampleScores,
@@ -19,13 +21,14 @@ from tfzoo.metrics import (
     feature_classifier,
 )
 from tfzoo.models import GAN_TYPES, gan_optimizers, make_gan
-from tfzoo.training import distribution_scope, run_experiment, write_video
+from tfzoo.training import UserError, distribution_scope, run_experiment, write_video
 from tfzoo.training.flags import define_fraction
 from tfzoo.training.model_experiment import (
     define_model_flags,
     finish,
     images_to_test,
     load_dataset,
+    open_run,
     sample_grid,
     train_in_run_directory,
 )
@@ -66,6 +69,11 @@ flags.DEFINE_integer(
     "trained on the data set when first used; 0 for no scores.",
     0,
 )
+flags.register_validator(
+    "num_scored",
+    lambda num: num == 0 or num >= 10,
+    message="must be 0 or at least 10",
+)
 
 flags.DEFINE_string(
     "cache_dir", "~/.cache/tfzoo", "Where trained classifiers are kept."
@@ -78,12 +86,9 @@ _NUM_FRAMES = 60
 def main():
     """Trains, scores, draws."""
     dataset = load_dataset()
-    labels = dataset.train.labels is not None
-    optimizers = gan_optimizers(FLAGS.gan)
-    rates = FLAGS.generator_learning_rate, FLAGS.discriminator_learning_rate
-    for optimizer, rate in zip(optimizers, rates, strict=True):
-        if rate is not None:
-            optimizer.learning_rate = rate
+    labels = all(part.labels is not None for part in (dataset.train, dataset.test))
+    if FLAGS.gan == "infogan" and FLAGS.conditional:
+        raise UserError("--conditional: --gan=infogan finds classes by itself")
     options = {"critic_steps": FLAGS.critic_steps} if FLAGS.critic_steps else {}
     with distribution_scope(FLAGS.distribute, "batches"):
         model = make_gan(
@@ -97,22 +102,40 @@ def main():
             seed=FLAGS.seed,
             **options,
         )
+        optimizers = gan_optimizers(FLAGS.gan)
+        rates = FLAGS.generator_learning_rate, FLAGS.discriminator_learning_rate
+        for optimizer, rate in zip(optimizers, rates, strict=True):
+            if rate is not None:
+                optimizer.learning_rate = rate
         model.compile(*optimizers, jit_compile=FLAGS.jit_compile)
+    batch_size = FLAGS.batch_size * model.critic_steps
+    if batch_size > len(dataset.train.images):
+        raise UserError(
+            f"--batch_size={FLAGS.batch_size}: a step of {model.critic_steps} updates "
+            f"of the critic takes {batch_size} images, and {dataset.name} has "
+            f"{len(dataset.train.images)}"
+        )
+    run = open_run(dataset)
     scorer = None
     if FLAGS.num_scored and labels:
-        scorer = SampleScorer(
-            dataset, feature_classifier(dataset, cache_dir=FLAGS.cache_dir)
+        print(
+            f"scores are by a classifier of {dataset.name}, kept in {FLAGS.cache_dir}"
         )
+        network = feature_classifier(dataset, cache_dir=FLAGS.cache_dir)
+        scorer = SampleScorer(dataset, network)
     elif FLAGS.num_scored:
         print(f"{FLAGS.dataset} has no labels to train a classifier on: no scores")
-    run = train_in_run_directory(
+    train_in_run_directory(
         model,
         dataset,
+        run,
         labels=FLAGS.conditional,
-        batch_size=FLAGS.batch_size * model.critic_steps,
+        batch_size=batch_size,
         validate=False,
         draw=functools.partial(_draw, model),
-        metric_callbacks=[SampleScores(scorer, num_samples=FLAGS.num_scored)]
+        metric_callbacks=[
+            SampleScores(scorer, num_samples=FLAGS.num_scored, seed=FLAGS.seed)
+        ]
         if scorer
         else [],
     )
@@ -161,31 +184,38 @@ def draw_pictures(model, folder):
       model: a `GAN`.
       folder: for the pictures.
     """
-    generator = np.random.default_rng(FLAGS.seed)
     labels = np.arange(_NUM_SHOWN) % model.num_classes if FLAGS.conditional else None
-    ends = generator.normal(size=(_NUM_SHOWN, 2, model.latent_size))
-    if model.latent_prior == "uniform":
-        ends = generator.uniform(-1, 1, size=ends.shape)
+    seeds = tf.unstack(random.split(random.make_seed(FLAGS.seed), 2))
+    start, end = (model.draw_latent(_NUM_SHOWN, seed).numpy() for seed in seeds)
+    # What may be mixed: InfoGAN's categories stay what they are.
+    mixed = np.ones(model.latent_size, bool)
+    swept = np.arange(model.latent_size)[::-1][:_NUM_SHOWN]
+    if FLAGS.gan == "infogan":
+        mixed[model.noise_size : model.noise_size + model.num_categories] = False
+        swept = swept[: model.num_continuous]
     frames = []
     for angle in np.linspace(0.0, 2.0 * np.pi, _NUM_FRAMES, endpoint=False):
-        # Around an ellipse, along which the noise has the prior's variance.
-        latent = np.cos(angle) * ends[:, 0] + np.sin(angle) * ends[:, 1]
+        # Around an ellipse, along which normal noise has the prior's variance.
+        latent = np.where(mixed, np.cos(angle) * start + np.sin(angle) * end, start)
         if model.latent_prior == "uniform":
             latent = np.clip(latent, -1.0, 1.0)
-        images = model(latent.astype(np.float32), labels)
+        images = model(latent, labels)
         frames.append(image_grid(images, value_range=model.value_range))
     write_video(folder / "interpolation.gif", frames, frames_per_second=15)
 
-    # A row for each of the last numbers of the noise, InfoGAN's continuous codes.
-    reach = np.linspace(-1.0, 1.0, _NUM_SHOWN)
-    latent = np.tile(ends[0, 0], [_NUM_SHOWN, _NUM_SHOWN, 1])
-    for row in range(min(_NUM_SHOWN, model.latent_size)):
-        latent[row, :, -1 - row] = reach
-    labels = None if labels is None else np.zeros(_NUM_SHOWN**2, np.int32)
-    images = model(latent.reshape(-1, model.latent_size).astype(np.float32), labels)
+    # A row for each of the last numbers, which are InfoGAN's continuous codes.
+    if not len(swept):
+        return
+    latent = np.tile(start[0], [len(swept), _NUM_SHOWN, 1])
+    for row, number in enumerate(swept):
+        latent[row, :, number] = np.linspace(-1.0, 1.0, _NUM_SHOWN)
+    latent = latent.reshape(-1, model.latent_size)
+    labels = None if labels is None else np.zeros(len(latent), np.int32)
     write_picture(
         folder / "sweeps.png",
-        image_grid(images, num_columns=_NUM_SHOWN, value_range=model.value_range),
+        image_grid(
+            model(latent, labels), num_columns=_NUM_SHOWN, value_range=model.value_range
+        ),
     )
 
 

@@ -11,11 +11,13 @@ from tfzoo.models import MADE
 from tfzoo.training import distribution_scope, run_experiment
 from tfzoo.training.flags import define_widths, widths
 from tfzoo.training.model_experiment import (
+    check_binarization,
     define_model_flags,
     finish,
     images_to_test,
     learning_rate,
     load_dataset,
+    open_run,
     train_in_run_directory,
 )
 
@@ -39,6 +41,7 @@ flags.DEFINE_boolean("direct", True, "Connect inputs to outputs directly, too.")
 
 def main():
     """Trains, tests."""
+    check_binarization(FLAGS.levels > 2, f"--levels={FLAGS.levels}")
     dataset = load_dataset()
     with distribution_scope(FLAGS.distribute, "batches"):
         model = MADE(
@@ -54,7 +57,8 @@ def main():
             keras.optimizers.Adam(learning_rate(dataset)),
             jit_compile=FLAGS.jit_compile,
         )
-    run = train_in_run_directory(model, dataset)
+    run = open_run(dataset)
+    train_in_run_directory(model, dataset, run)
     scores = model.evaluate(images_to_test(model, dataset), verbose=0, return_dict=True)
     finish(model, run, {"log_prob": scores["log_prob"]})
 

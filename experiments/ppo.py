@@ -67,6 +67,11 @@ def main():
         )
     clip_ratio = FLAGS.clip_ratio
     if FLAGS.anneal_clip_ratio:
+        if FLAGS.objective != "clip" or not clip_ratio > 0:
+            raise UserError(
+                "--anneal_clip_ratio: it needs --objective=clip and a --clip_ratio "
+                f"greater than 0, got {FLAGS.objective} and {clip_ratio}"
+            )
         clip_ratio = keras.optimizers.schedules.PolynomialDecay(
             clip_ratio, FLAGS.steps, 0.0
         )

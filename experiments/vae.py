@@ -12,12 +12,14 @@ from tfzoo.training import distribution_scope, run_experiment
 from tfzoo.training.flags import define_at_least_zero, define_widths, widths
 from tfzoo.training.latent_pictures import draw_latent_space
 from tfzoo.training.model_experiment import (
+    check_binarization,
     define_model_flags,
     finish,
     images_to_test,
     importance_weighted_score,
     learning_rate,
     load_dataset,
+    open_run,
     train_in_run_directory,
 )
 
@@ -54,6 +56,9 @@ _NUM_SHOWN = 10
 
 def main():
     """Trains, tests, draws."""
+    check_binarization(
+        FLAGS.distribution != "bernoulli", f"--distribution={FLAGS.distribution}"
+    )
     dataset = load_dataset()
     with distribution_scope(FLAGS.distribute, "batches"):
         model = VAE(
@@ -71,7 +76,8 @@ def main():
             keras.optimizers.Adam(learning_rate(dataset)),
             jit_compile=FLAGS.jit_compile,
         )
-    run = train_in_run_directory(model, dataset)
+    run = open_run(dataset)
+    train_in_run_directory(model, dataset, run)
     scores = model.evaluate(images_to_test(model, dataset), verbose=0, return_dict=True)
     del scores["loss"]
     scores["importance_weighted_bound"] = importance_weighted_score(

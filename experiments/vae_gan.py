@@ -1,7 +1,7 @@
 """Trains a VAE-GAN, whose similarity of images is learned, on images.
 
 python experiments/vae_gan.py
-python experiments/vae_gan.py --flagfile=experiments/configs/vae_gan_mnist.flags
+python experiments/vae_gan.py --dataset=mnist --num_epochs=20
 """
 
 import keras
@@ -18,6 +18,7 @@ from tfzoo.training.model_experiment import (
     images_to_test,
     learning_rate,
     load_dataset,
+    open_run,
     train_in_run_directory,
 )
 
@@ -54,7 +55,8 @@ def main():
             keras.optimizers.Adam(learning_rate(dataset), beta_1=0.5),
             jit_compile=FLAGS.jit_compile,
         )
-    run = train_in_run_directory(model, dataset)
+    run = open_run(dataset)
+    train_in_run_directory(model, dataset, run)
     scores = model.evaluate(images_to_test(model, dataset), verbose=0, return_dict=True)
     del scores["loss"]
     samples = draw_samples(model, _NUM_SCORED, seed=FLAGS.seed)

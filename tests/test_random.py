@@ -91,3 +91,10 @@ def test_make_seed_refuses_what_is_no_seed(seed):
 def test_permutation_refuses_sizes_it_cannot_hold(num):
     with pytest.raises(ValueError, match="num must be"):
         random.permutation(num, SEED)
+
+
+def test_make_seed_returns_what_is_a_seed():
+    assert random.make_seed(SEED) is SEED
+    for wrong in (tf.constant([1.0, 2.0]), tf.constant([1, 2, 3])):
+        with pytest.raises(ValueError, match="seed must be an integer"):
+            random.make_seed(wrong)

@@ -19,12 +19,12 @@ def make_seed(seed):
     """Returns the int32 seed tensor of shape [2] for a Python integer.
 
     Args:
-      seed: an integer, 0 <= seed < 2**62, or such a tensor, which is returned.
+      seed: an integer, 0 <= seed < 2**62, or a seed tensor, which is returned.
 
     Raises:
       ValueError: if `seed` is not an integer in that range.
     """
-    if isinstance(seed, tf.Tensor) and seed.shape == [2]:
+    if isinstance(seed, tf.Tensor) and seed.shape == [2] and seed.dtype == tf.int32:
         return seed
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
         raise ValueError(f"seed must be an integer, got {seed!r}")

@@ -70,10 +70,14 @@ def train(programs, name, run_dir, *flags, num_epochs=2, **arguments):
         ),
         ("made", ("--num_orders=2", "--levels=3", "--binarize=none")),
         ("draw", ()),
-        ("draw", ("--read_size=0", "--write_size=0", "--noanimation")),
+        pytest.param(
+            "draw",
+            ("--read_size=0", "--write_size=0", "--noanimation"),
+            marks=pytest.mark.slow,
+        ),
         ("gan", ("--gan=dcgan", "--minibatch_kernels=3")),
         ("gan", ("--gan=wgan_gp", "--conditional", "--noanimation")),
-        ("gan", ("--gan=began", "--noanimation")),
+        pytest.param("gan", ("--gan=began", "--noanimation"), marks=pytest.mark.slow),
         ("gan", ("--gan=infogan", "--num_scored=200")),
         ("vae_gan", ()),
     ],
@@ -122,13 +126,23 @@ def test_runs_leave_scores_pictures_and_a_model_that_draws(
     assert np.asarray(Image.open(picture)).shape == (152, 152, 3)
 
 
-@pytest.mark.parametrize("name", ["vae", "gan"])
-def test_a_killed_run_resumes_as_if_nothing_had_happened(programs, tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "flags"),
+    [
+        ("vae", ("--binarize=dynamic", "--anneal", "--pictures_every=1")),
+        ("gan", ("--num_scored=20", "--checkpoint_every=2", "--pictures_every=1")),
+    ],
+)
+def test_a_killed_run_resumes_as_if_nothing_had_happened(
+    programs, tmp_path, name, flags
+):
+    if name == "gan":
+        flags += (f"--cache_dir={tmp_path}",)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    train(programs, name, whole, num_epochs=4)
+    train(programs, name, whole, *flags, num_epochs=4)
 
     kill = signal_when(lambda: len(list((killed / "samples").glob("step-*"))) >= 3)
-    result = train(programs, name, killed, num_epochs=4, meanwhile=kill)
+    result = train(programs, name, killed, *flags, num_epochs=4, meanwhile=kill)
     assert result.status == -signal.SIGKILL
     resumed = programs.run(f"experiments/{name}.py", "--resume", f"--run_dir={killed}")
     assert resumed.status == 0, resumed.stderr
@@ -142,19 +156,34 @@ def test_a_killed_run_resumes_as_if_nothing_had_happened(programs, tmp_path, nam
     assert scores[0] == scores[1]
 
 
+@pytest.mark.parametrize("name", ["vae", "gan"])
+def test_batches_are_split_over_two_devices(programs, tmp_path, name):
+    result = train(programs, name, tmp_path / "run", "--distribute=mirrored", devices=2)
+    assert result.status == 0, result.stderr
+    assert "batches are split over 2 devices" in result.stdout
+
+
 @pytest.mark.parametrize(
-    ("flags", "message"),
+    ("name", "flags", "message"),
     [
-        (("--dataset=mnits",), "mnist"),
-        (("--batch_size=2000",), "a batch of 2000 cannot be made of the 1437 images"),
-        (("--hidden_units=8,x",), "must be positive integers"),
-        (("--network=conv", "--hidden_units=8,8,8,8"), "cannot be halved 4 times"),
-        (("--beta=-1",), "must be finite and not negative"),
-        (("--image_size=0",), "image_size"),
+        ("vae", ("--dataset=mnits",), "mnist"),
+        ("vae", ("--batch_size=2000",), "a batch of 2000 cannot be made of the 1437"),
+        ("vae", ("--hidden_units=8,x",), "must be positive integers"),
+        ("vae", ("--network=conv", "--hidden_units=8,8,8,8"), "be halved 4 times"),
+        ("vae", ("--beta=-1",), "must be finite and not negative"),
+        ("vae", ("--image_size=0",), "image_size"),
+        ("vae", ("--distribution=gaussian",), "give --binarize=none"),
+        ("draw", ("--distribution=gaussian",), "give --binarize=none"),
+        ("made", ("--levels=4",), "give --binarize=none"),
+        ("gan", ("--image_size=30",), "divisible by 4, got 30x30"),
+        ("gan", ("--gan=infogan", "--conditional"), "finds classes by itself"),
+        ("gan", ("--gan=wgan_gp", "--batch_size=500"), "takes 2500 images"),
+        ("gan", ("--num_scored=3",), "must be 0 or at least 10"),
+        ("vae_gan", ("--gamma=-1",), "must be finite and not negative"),
     ],
 )
-def test_wrong_flags_end_with_one_line(programs, tmp_path, flags, message):
-    result = train(programs, "vae", tmp_path / "run", *flags)
+def test_wrong_flags_end_with_one_line(programs, tmp_path, name, flags, message):
+    result = train(programs, name, tmp_path / "run", *flags)
     assert result.status == 1
     assert message in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr

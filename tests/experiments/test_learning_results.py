@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 SCRIPT = "benchmarks/learning_results.py"
 
 
@@ -33,6 +35,7 @@ def test_steps_that_differ_by_seed_are_a_range(programs, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_before_its_first_checkpoint_is_resumed(
     programs, tmp_path
 ):

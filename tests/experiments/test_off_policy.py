@@ -39,11 +39,19 @@ def train(programs, algorithm, run_dir, *flags, **arguments):
                 "--mixed_precision",
             ),
         ),
-        ("dqn", ("--vectorization=sync", "--epsilon_schedule=exponential", "--anneal")),
+        pytest.param(
+            "dqn",
+            ("--vectorization=sync", "--epsilon_schedule=exponential", "--anneal"),
+            marks=pytest.mark.slow,
+        ),
         ("drqn", ("--burn_in=2", "--nostored_state", "--env=CartPoleFlickering-v1")),
         ("drqn", ("--mixed_precision", "--priority_exponent=0.6")),
         ("ddpg", ("--num_steps=4", "--jit_compile=false")),
-        ("td3", ("--num_steps=4", "--vectorization=sync")),
+        pytest.param(
+            "td3",
+            ("--num_steps=4", "--vectorization=sync"),
+            marks=pytest.mark.slow,
+        ),
         ("sac", ("--num_steps=4", "--actor_learning_rate=1e-4", "--mixed_precision")),
         ("wolpertinger", ("--num_steps=4", "--num_neighbors=3")),
     ],
@@ -65,7 +73,11 @@ def test_runs_end_well_and_are_evaluated(programs, tmp_path, algorithm, flags):
 @pytest.mark.parametrize(
     ("replay_checkpoint", "vectorization", "steps"),
     # Rows come every 1,000 gradient steps in the graph, 1,000 steps on the host.
-    [(True, "in_graph", 16_000), (False, "in_graph", 16_000), (True, "sync", 1008)],
+    [
+        (True, "in_graph", 16_000),
+        pytest.param(False, "in_graph", 16_000, marks=pytest.mark.slow),
+        (True, "sync", 1008),
+    ],
 )
 def test_a_stopped_run_goes_on_with_or_without_its_memories(
     programs, tmp_path, replay_checkpoint, vectorization, steps

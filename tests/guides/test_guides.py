@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 GUIDES = pathlib.Path(__file__).parents[2] / "docs" / "guides"
+# What these show, other tests hold against references.
+SLOW = ("curvature", "layer_transforms")
 NAMES = sorted(path.stem for path in GUIDES.glob("*.md") if path.stem != "README")
 
 
@@ -29,7 +31,13 @@ def run_guide(name, tmp_path, **constants):
     return runpy.run_path(str(path))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())
+        for name in NAMES
+    ],
+)
 def test_guide_runs(name, tmp_path):
     names = run_guide(name, tmp_path, NUM_UPDATES=2)
     assert all(np.all(np.isfinite(weight)) for weight in names["model"].get_weights())

@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 import scipy.special
 import scipy.stats
 import tensorflow as tf
@@ -19,6 +20,7 @@ def test_value_is_minus_the_coefficient_times_the_entropy():
     )
 
 
+@pytest.mark.slow
 def test_minimising_it_leads_to_the_uniform_policy():
     model = keras.Sequential(
         [keras.Input((1,)), keras.layers.Dense(3, kernel_initializer="ones")]

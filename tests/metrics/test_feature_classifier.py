@@ -1,5 +1,6 @@
 """The classifier that gives features learns, is found again, and is whole."""
 
+import importlib
 import warnings
 
 import keras
@@ -71,7 +72,9 @@ def trainings(monkeypatch):
             weight.assign(weight + 0.01)
         return 0.75
 
-    monkeypatch.setattr("tfzoo.metrics.feature_classifier._train", train)
+    # (The name of the module is that of a function in the package, too.)
+    module = importlib.import_module("tfzoo.metrics.feature_classifier")
+    monkeypatch.setattr(module, "_train", train)
     return datasets
 
 

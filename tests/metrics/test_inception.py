@@ -45,8 +45,8 @@ def test_resizer_is_that_of_the_record(stub):
     image = RNG.uniform(size=(1, 7, 9, 3)).astype(np.float32)
     for method in ("area", "bicubic"):
         network = keras_inception(stub, resizer=method)
-        scaled = tf.image.resize(image, [299, 299], method, antialias=True)
-        expected = 2 * tf.reduce_mean(scaled, axis=(1, 2)) - 1
+        scaled = tf.image.resize(2 * image - 1, [299, 299], method, antialias=True)
+        expected = tf.reduce_mean(scaled, axis=(1, 2))
         features = network(image, value_range=(0, 1)).features
         np.testing.assert_allclose(features, expected, atol=1e-5)
 

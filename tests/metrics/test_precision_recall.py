@@ -1,10 +1,14 @@
 """Precision and recall against loops, and at their limits."""
 
+import importlib
+
 import numpy as np
 import pytest
 
 from tfzoo.metrics import precision_recall
 
+# (The name of the module is that of a function in the package, too.)
+MODULE = importlib.import_module("tfzoo.metrics.precision_recall")
 RNG = np.random.default_rng(0)
 
 
@@ -36,7 +40,7 @@ def test_precision_and_recall_are_the_definition(k):
 def test_blocks_of_distances_change_nothing(monkeypatch):
     real, fake = RNG.normal(size=(2, 25, 4))
     expected = precision_recall(real, fake)
-    monkeypatch.setattr("tfzoo.metrics.precision_recall._BLOCK", 7)
+    monkeypatch.setattr(MODULE, "_BLOCK", 7)
     assert precision_recall(real, fake) == expected
 
 
@@ -70,6 +74,14 @@ def test_samples_that_are_all_alike():
     precision, recall = precision_recall(np.concatenate([real, one[:1]]), one)
     assert precision == 1
     assert recall == pytest.approx(1 / 16)
+
+
+def test_distance_of_equal_rows_is_zero_and_of_others_is_not():
+    rows = RNG.normal(size=(30, 300)) + 1000
+    near = rows + 0.01
+    distances = MODULE._squared_distances(rows, np.concatenate([rows[::-1], near]))
+    np.testing.assert_array_equal(np.diag(distances[::-1, :30]), 0)
+    np.testing.assert_allclose(np.diag(distances[:, 30:]), 300 * 0.01**2, rtol=1e-3)
 
 
 @pytest.mark.parametrize("num_neighbors", [0, 4])

@@ -15,18 +15,16 @@ from tfzoo.models import DRAW, GAN, MADE, VAE, VAEGAN, make_gan
 SHAPE = (8, 8, 1)
 MODELS = {
     "vae": lambda: VAE(SHAPE, latent_size=3, hidden_units=(16,), seed=1),
-    "convolutional vae": lambda: VAE(
-        SHAPE, network="conv", latent_size=3, hidden_units=(4, 6), warm_up_steps=4
-    ),
-    "vae of levels": lambda: VAE(
+    "convolutional vae of levels": lambda: VAE(
         SHAPE,
+        network="conv",
         latent_size=3,
-        hidden_units=(16,),
+        hidden_units=(4, 6),
         distribution="discretized_logistic",
+        warm_up_steps=4,
         free_bits=0.1,
         beta=0.5,
     ),
-    "made": lambda: MADE(SHAPE, hidden_units=(16,), seed=1),
     "made of masks and orders": lambda: MADE(
         SHAPE, hidden_units=(16, 16), num_masks=2, num_orders=2, direct=True
     ),
@@ -52,7 +50,7 @@ PLAYERS = {
     "wgan-gp": lambda: make_gan("wgan_gp", SHAPE, base_channels=4, critic_steps=2),
 }
 # The losses of these are the same whatever the random numbers are.
-WITHOUT_NOISE = ("made", "made of masks and orders")
+WITHOUT_NOISE = ("made of masks and orders",)
 
 
 def images(num=16, seed=0):

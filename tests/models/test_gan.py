@@ -380,7 +380,7 @@ def test_other_types_run_on_two_devices(gan_type):
         assert one == two == history["k"][-1]
 
 
-@pytest.mark.parametrize("gan_type", ["infogan"])
+@pytest.mark.parametrize("gan_type", ["dcgan", "infogan"])
 def test_the_saved_model_draws_judges_and_reads_codes(gan_type, tmp_path):
     gan = make(gan_type, **({"num_classes": 3} if gan_type == "dcgan" else {}))
     fit(gan)
@@ -489,6 +489,9 @@ def test_wrong_arguments_are_named(arguments, message):
         (lambda: make("began", loss="hinge"), "takes no loss"),
         (lambda: make("began", minibatch_kernels=2), "takes no minibatch_kernels"),
         (lambda: make("infogan", num_classes=2), "takes no num_classes"),
+        (lambda: make("wgan_gp", minibatch_kernels=2), "judges each image by itself"),
+        (lambda: make("sngan", minibatch_kernels=2), "judges each image by itself"),
+        (lambda: make("dcgan", penalty_weight=10.0), "and has BatchNormalization"),
         (lambda: make("infogan", num_categories=1), "of at least 2, got 1"),
         (
             lambda: dcgan_discriminator(SHAPE, normalization="group"),
@@ -505,3 +508,11 @@ def test_one_optimizer_cannot_serve_two_players():
     gan, optimizer = make("dcgan"), keras.optimizers.Adam()
     with pytest.raises(ValueError, match="need an optimizer each, got one"):
         gan.compile(optimizer, optimizer)
+
+
+def test_layers_with_random_numbers_of_their_own_are_refused():
+    image = keras.Input(SHAPE)
+    features = keras.layers.Dropout(0.5)(keras.layers.Flatten()(image))
+    discriminator = keras.Model(image, keras.layers.Dense(1)(features))
+    with pytest.raises(ValueError, match="such as Dropout"):
+        GAN(SHAPE, dcgan_generator(SHAPE, 3, base_channels=2), discriminator)

@@ -160,7 +160,9 @@ def busy_model():
     )
 
 
-@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize(
+    "options", [pytest.param("plain", marks=pytest.mark.slow), "everything"]
+)
 def test_eager_graph_and_xla_take_the_same_steps(options):
     # Three iterations: the rounding of one grows in conjugate gradients.
     results = []

@@ -49,7 +49,7 @@ class Model(keras.Model):
     steps = 0
 
 
-def run(directory, epochs, first=0, every=1):
+def run(directory, epochs, first=0, every=1, last=None):
     model = Model()
     model.steps = 10 * first
 
@@ -57,7 +57,11 @@ def run(directory, epochs, first=0, every=1):
         return np.full((4, 4, 3), model.steps, np.uint8)
 
     callback = TrainingPictures(
-        draw, directory / "samples", directory / "events", every=every
+        draw,
+        directory / "samples",
+        directory / "events",
+        every=every,
+        last_step=10 * (last or epochs),
     )
     callback.set_model(model)
     callback.on_train_begin()
@@ -88,6 +92,13 @@ def test_a_resumed_run_draws_anew_what_came_after(tmp_path):
     events = EventAccumulator(str(tmp_path / "events" / "pictures"))
     events.Reload()
     assert [e.step for e in events.Images("samples")] == [0, 10, 20, 30]
+
+
+def test_a_run_that_was_stopped_has_the_pictures_of_one_that_was_not(tmp_path):
+    run(tmp_path, 4, every=3, last=7)
+    assert names(tmp_path) == [0, 30]
+    run(tmp_path, 7, first=4, every=3)
+    assert names(tmp_path) == [0, 30, 60, 70]
 
 
 def test_the_pictures_make_an_animation(tmp_path):

@@ -152,6 +152,7 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path):
     assert sorted(path.stat().st_mtime_ns for path in tmp_path.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_a_compiled_run_continues_bit_for_bit(tmp_path):
     """PPO in the graph: networks, optimizer, seeds and the environments' states."""
 

@@ -51,6 +51,11 @@ class ImageDataset:
                     f"{name}: images must be uint8 [N, H, W, C], got "
                     f"{split.images.dtype} {list(split.images.shape)}"
                 )
+            if not len(split.images) or split.images.shape[-1] not in (1, 3):
+                raise DatasetError(
+                    f"{name}: there must be images of 1 or 3 channels to train and to "
+                    f"test on, got {list(split.images.shape)}"
+                )
             if split.labels is not None and len(split.labels) != len(split.images):
                 raise DatasetError(
                     f"{name}: there are {len(split.labels)} labels for "

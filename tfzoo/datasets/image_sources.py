@@ -102,7 +102,7 @@ def _from_npz(path):
     try:
         with np.load(path) as file:
             arrays = {key: file[key] for key in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (EOFError, OSError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise DatasetError(f"{path}: it cannot be read ({error})") from None
     for key in _KEYS:
         if key not in arrays:

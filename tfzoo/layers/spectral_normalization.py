@@ -52,7 +52,8 @@ class _SpectralKernel:
         if training:
             self.u.assign(u)
         # A kernel of zeros stays one.
-        return kernel / tf.cast(tf.maximum(sigma, 1e-12), kernel.dtype)
+        normalized = tf.cast(kernel, tf.float32) / tf.maximum(sigma, 1e-12)
+        return tf.cast(normalized, kernel.dtype)
 
 
 @keras.saving.register_keras_serializable(package="tfzoo")

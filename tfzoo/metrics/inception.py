@@ -51,7 +51,13 @@ def keras_inception(weights=None, *, resizer="bilinear"):
         weights = pathlib.Path(os.environ.get("KERAS_HOME", "~/.keras"))
         weights = weights / "models" / _KERAS_FILE
     path = _existing(weights, _KERAS_FILE)
-    model = keras.applications.InceptionV3(weights=str(path))
+    policy = keras.config.dtype_policy()
+    # Features must not depend on the precision in which a model is trained.
+    keras.config.set_dtype_policy("float32")
+    try:
+        model = keras.applications.InceptionV3(weights=str(path))
+    finally:
+        keras.config.set_dtype_policy(policy)
     outputs = [model.get_layer("avg_pool").output, model.output]
     network = keras.Model(model.input, outputs)
 

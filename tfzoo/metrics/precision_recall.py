@@ -7,7 +7,11 @@ neighbour in the set.
     precision: the share of samples within the balls of real images (are they good?)
     recall:    the share of real images within the balls of samples (are all there?)
 
-Both depend on the number of images; the paper has 50,000 of each and k = 3.
+Both depend on the number of images; the paper has 50,000 of each and k = 3. Neither
+says anything alone. The ball of one real image far from the others may hold what a
+network finds alike only because it knows neither: by the features of a classifier of
+MNIST, 2,000 images of pure noise have a precision of 0.996, with a recall of 0 and a
+Frechet distance 500 times that of real images.
 """
 
 import numpy as np

@@ -4,6 +4,8 @@ Numbers of one name differ by more than models do where the split, the number of
 the features or the resizer differ: each record holds them.
 """
 
+import math
+
 import keras
 import numpy as np
 
@@ -176,5 +178,9 @@ class SampleScores(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Adds "frechet_distance", "kernel_distance", "precision" and "recall"."""
         samples = self._draw(self.num_samples, self.seed)
+        if not np.isfinite(samples).all():
+            # For whoever watches over training to find.
+            logs.update(dict.fromkeys(SHOWN, math.nan))
+            return
         scores = self.scorer(samples, value_range=self.model.value_range)
         logs.update({name: scores[name] for name in SHOWN})

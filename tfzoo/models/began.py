@@ -68,7 +68,6 @@ class BEGAN(GAN):
         super().__init__(image_shape, generator, discriminator, **options)
         self.gamma = gamma
         self.k_rate = k_rate
-        # Each replica sees errors of its own; their mean moves k.
         self.k = tf.Variable(
             0.0, trainable=False, aggregation=tf.VariableAggregation.MEAN
         )
@@ -103,6 +102,10 @@ class BEGAN(GAN):
     def finish_step(self, metrics, training):
         """Moves k in training; returns the metrics with k and M; see the base."""
         errors = metrics["reconstruction_error"], metrics["generator_loss"]
+        if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+            # The mean, and not the mean of what would be clipped for each.
+            context = tf.distribute.get_replica_context()
+            errors = context.all_reduce(tf.distribute.ReduceOp.MEAN, list(errors))
         if training:
             self.k.assign(
                 equilibrium_weight(

@@ -243,6 +243,7 @@ class DRAW(GenerativeModel):
           images: float32 [B, H, W, C].
           seed: int32 [2].
         """
+        images = tf.cast(images, tf.float32)
         noise = random.normal(self._noise_shape(tf.shape(images)[0]), seed)
         state, q = self._reproduce(images, noise, ("mean", "log_variance"))
         kl = gaussian_kl_divergence(q["mean"], q["log_variance"])
@@ -265,6 +266,7 @@ class DRAW(GenerativeModel):
           num_samples: K.
           seed: an integer.
         """
+        images = tf.cast(images, tf.float32)
         seed = random.make_seed(seed)
         shape = self._noise_shape(tf.shape(images)[0])
 

@@ -27,6 +27,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfzoo import random
+from tfzoo.layers import MinibatchDiscrimination
 from tfzoo.losses import (
     WassersteinGANLoss,
     adversarial_losses,
@@ -35,6 +36,8 @@ from tfzoo.losses import (
 from tfzoo.models.generative_model import GenerativeModel
 
 LATENT_PRIORS = ("normal", "uniform")
+# Layers in which images of a batch meet.
+_BETWEEN_IMAGES = (keras.layers.BatchNormalization, MinibatchDiscrimination)
 
 
 class GAN(GenerativeModel):
@@ -46,9 +49,9 @@ class GAN(GenerativeModel):
       images = model.sample(64, seed=0)
 
     Images are from -1 to 1. A conditional GAN (`num_classes`; Mirza and Osindero 2014,
-    arXiv:1411.1784) is fitted to batches of (images, labels), labels integers [B];
-    others leave labels alone. Where one-hot classes [B, K] are asked for, the networks
-    take them as their second input.
+    arXiv:1411.1784) is fitted to batches of (images, labels), labels integers [B] from
+    0 to K - 1 (which is not checked in the graph); others leave labels alone. Where
+    one-hot classes [B, K] are asked for, the networks take them as their second input.
 
     `fit` shows "discriminator_loss", a mean over the n updates, and "generator_loss".
     They do not fall as other losses do: each depends on the other player. With the
@@ -64,7 +67,8 @@ class GAN(GenerativeModel):
       latent_prior: of z; "normal", N(0, 1), or "uniform", from -1 to 1.
       critic_steps: n; batches must be divisible by it.
       weight_clip: c; each of the discriminator's weights is kept within [-c, c].
-      penalty_weight: lambda, of a gradient penalty in the discriminator's loss.
+      penalty_weight: lambda, of a gradient penalty in the discriminator's loss; the
+        discriminator must then judge each image by itself.
       num_classes: K, or None.
       average_decay: d, in [0, 1).
       seed: an integer; of all noise.
@@ -72,7 +76,7 @@ class GAN(GenerativeModel):
     Attributes:
       averaged_generator: the generator with averaged weights; its other variables are
         copied.
-      steps: int64 variable, the updates of the generator so far.
+      steps: an int, the updates of the generator so far.
 
     Raises:
       ValueError: if an argument is out of its range, or a network has other inputs or
@@ -165,7 +169,7 @@ class GAN(GenerativeModel):
     def train_step(self, data):
         """Lets both players step; returns the means of the epoch so far."""
         images, classes = self._unpack(data)
-        seed = self._seed_of_replica(self.steps.read_value())
+        seed = self._seed_of_replica(self.step_counter.read_value())
         images, classes = self._in_parts(images), self._in_parts(classes)
         updates = [
             self._update_discriminator(*part, random.fold_in(seed, number))
@@ -181,7 +185,7 @@ class GAN(GenerativeModel):
             random.fold_in(seed, self.critic_steps),
         )
         self._update_average()
-        self.steps.assign_add(1)
+        self.step_counter.assign_add(1)
         return self._show(self.finish_step(metrics, training=True))
 
     def test_step(self, data):
@@ -216,9 +220,7 @@ class GAN(GenerativeModel):
         loss = self._mean_loss("discriminator", 1.0, real_logits)
         loss += self._mean_loss("discriminator", 0.0, fake_logits)
         metrics = {}
-        if "wasserstein_distance" in self.metric_names:
-            distance = tf.reduce_mean(real_logits) - tf.reduce_mean(fake_logits)
-            metrics["wasserstein_distance"] = distance
+        metrics |= self.distance_metrics(real_logits, fake_logits)
         if self.penalty_weight is not None:
             penalty = gradient_penalty(
                 lambda points: self.judge(points, classes, training),
@@ -229,6 +231,13 @@ class GAN(GenerativeModel):
             metrics["gradient_penalty"] = tf.reduce_mean(penalty)
             loss += self.penalty_weight * metrics["gradient_penalty"]
         return loss, metrics
+
+    def distance_metrics(self, real_logits, fake_logits):
+        """Returns a dict of the critic's distance, where the loss is Wasserstein's."""
+        if "wasserstein_distance" not in self.metric_names:
+            return {}
+        distance = tf.reduce_mean(real_logits) - tf.reduce_mean(fake_logits)
+        return {"wasserstein_distance": distance}
 
     def generator_loss(self, num, classes, seed, training):
         """Returns what the generator minimises, and a dict of scalars to show.
@@ -384,7 +393,7 @@ class GAN(GenerativeModel):
         return loss, metrics
 
     def _update_average(self):
-        step = tf.cast(self.steps.read_value(), tf.float32)
+        step = tf.cast(self.step_counter.read_value(), tf.float32)
         decay = tf.minimum(self.average_decay, (1.0 + step) / (10.0 + step))
         pairs = zip(
             self.generator.weights, self.averaged_generator.weights, strict=True
@@ -454,6 +463,21 @@ class GAN(GenerativeModel):
                 f"got {_named(inputs)}"
             )
 
+        for name, network in ("generator", generator), ("discriminator", discriminator):
+            for layer in _layers(network):
+                if getattr(layer, "seed_generator", None) is not None:
+                    raise ValueError(
+                        f"the {name} must not have layers with random numbers of their "
+                        f"own, such as {type(layer).__name__}: passes would share them"
+                    )
+        if self.penalty_weight is not None:
+            for layer in _layers(discriminator):
+                if isinstance(layer, _BETWEEN_IMAGES):
+                    raise ValueError(
+                        "with penalty_weight the discriminator must judge each image "
+                        f"by itself, and has {type(layer).__name__}"
+                    )
+
     def _with_loss_scale(self, optimizer):
         # As `keras.Model.compile` does it for one optimizer.
         optimizer = keras.optimizers.get(optimizer)
@@ -481,6 +505,14 @@ def _run(network, inputs, classes, training=False, keep_state=True):
     else:
         outputs = network(inputs, training=training)
     return tf.nest.map_structure(lambda x: tf.cast(x, tf.float32), outputs)
+
+
+def _layers(network):
+    """Yields all layers of a network, those within layers included."""
+    for layer in network.layers:
+        yield layer
+        if hasattr(layer, "layers"):
+            yield from _layers(layer)
 
 
 def _copy(sources, targets):

@@ -57,6 +57,8 @@ def make_gan(
         type's.
       num_classes: for a conditional GAN.
       minibatch_kernels: B of minibatch discrimination, 0 for none; the paper has 100.
+        Not with a gradient penalty or spectral normalisation, which are for critics
+        that judge each image by itself.
       seed: an integer; of the first weights and all noise.
       **options: of `GAN`, `BEGAN` or `InfoGAN`, in the place of the type's.
 
@@ -73,6 +75,13 @@ def make_gan(
         "seed": seed,
     }
     settings |= {"num_classes": num_classes, "seed": seed}
+    if minibatch_kernels and (
+        settings.get("penalty_weight") is not None or normalization == "spectral"
+    ):
+        raise ValueError(
+            f"minibatch_kernels={minibatch_kernels}: {gan_type} needs a critic that "
+            "judges each image by itself"
+        )
     if gan_type == "began":
         if minibatch_kernels:
             raise ValueError("BEGAN's autoencoder takes no minibatch_kernels")

@@ -15,10 +15,11 @@ class GenerativeModel(keras.Model):
     model is; a subclass gives `batch_loss`. Labels, where batches have them, are left
     alone.
 
-    All random numbers follow from `seed` and from a counter of training steps, which
-    checkpoints and saved models hold, so that training goes on as if it had not been
-    stopped. Evaluation has random numbers of its own, which are the same each time.
-    Under a `tf.distribute` strategy each replica has its own, too.
+    All random numbers follow from `seed` and from a counter of training steps, which a
+    `tf.train.Checkpoint` of the model holds (and `save_weights` does not), so that
+    training goes on as if it had not been stopped. Evaluation has random numbers of its
+    own, which are the same each time. Under a `tf.distribute` strategy each replica has
+    its own, too.
 
     Args:
       image_shape: (H, W, C) of what it is fitted to.
@@ -29,7 +30,8 @@ class GenerativeModel(keras.Model):
       value_range: (black, white) of its images.
       remedy: what to try where training left the finite numbers, as flags.
       has_faster_xla_on_cpu: whether XLA makes training steps faster on a CPU.
-      steps: int64 variable, the training steps so far.
+      steps: an int, the training steps so far.
+      step_counter: int64 variable, the same, which checkpoints hold.
     """
 
     metric_names: tuple[str, ...] = ()
@@ -42,7 +44,7 @@ class GenerativeModel(keras.Model):
         self.image_shape = tuple(image_shape)
         self.seed = seed
         self._base_seed = random.make_seed(seed)
-        self.steps, self._test_steps = (
+        self.step_counter, self._test_steps = (
             tf.Variable(
                 0,
                 dtype=tf.int64,
@@ -52,6 +54,11 @@ class GenerativeModel(keras.Model):
             for _ in range(2)
         )
         self._make_means(("loss", *self.metric_names))
+
+    @property
+    def steps(self):
+        """The training steps so far; an integer."""
+        return int(self.step_counter.read_value())
 
     def compile(self, optimizer, *, jit_compile="auto", **kwargs):
         """Configures training; see `keras.Model.compile`.
@@ -123,7 +130,7 @@ class GenerativeModel(keras.Model):
     def train_step(self, data):
         """Takes a step down `batch_loss`; returns the means of the epoch so far."""
         images = _images_of(data)
-        seed = self._seed_of_replica(self.steps.read_value())
+        seed = self._seed_of_replica(self.step_counter.read_value())
         variables = [v.value for v in self.trainable_variables]
         with tf.GradientTape() as tape:
             loss, metrics = self.batch_loss(images, seed, training=True)
@@ -133,7 +140,7 @@ class GenerativeModel(keras.Model):
             replicas = tf.distribute.get_strategy().num_replicas_in_sync
             scaled = self.optimizer.scale_loss(loss / replicas)
         self.optimizer.apply(tape.gradient(scaled, variables), self.trainable_variables)
-        self.steps.assign_add(1)
+        self.step_counter.assign_add(1)
         return self._show({"loss": loss, **metrics})
 
     def test_step(self, data):
@@ -159,6 +166,11 @@ class GenerativeModel(keras.Model):
 
     def _show(self, metrics, len_of=None):
         weight = None if len_of is None else tf.cast(tf.shape(len_of)[0], tf.float32)
+        if metrics.keys() != self._means.keys():
+            raise ValueError(
+                f"the metrics must be {', '.join(self._means)}, got "
+                f"{', '.join(metrics)}"
+            )
         for name, value in metrics.items():
             self._means[name].update_state(value, sample_weight=weight)
         return {name: mean.result() for name, mean in self._means.items()}

@@ -131,6 +131,7 @@ class InfoGAN(GAN):
         information = self.information(code_outputs, latent)
         names = "categorical_information", "continuous_information"
         metrics = dict(zip(names, information, strict=True))
+        metrics |= self.distance_metrics(real_logits, fake_logits)
         return loss - self.information_weight * tf.add_n(information), metrics
 
     def generator_loss(self, num, classes, seed, training):

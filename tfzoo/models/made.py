@@ -338,7 +338,9 @@ class MADE(GenerativeModel):
         """Returns minus the mean log-probability, and that itself; see the base."""
         del seed
         if training:
-            member = tf.cast(self.steps.read_value() % self.num_members, tf.int32)
+            member = tf.cast(
+                self.step_counter.read_value() % self.num_members, tf.int32
+            )
             log_prob = tf.reduce_mean(self.member_log_prob(images, member))
         else:
             log_prob = tf.reduce_mean(self.log_prob(images))

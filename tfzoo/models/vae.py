@@ -204,6 +204,7 @@ class VAE(GenerativeModel):
 
     def bound_parts(self, images, seed, training=False):
         """Returns (log p(x|z) [B] with z from q(z|x), KL by latent numbers [B, D])."""
+        images = tf.cast(images, tf.float32)
         mean, log_variance = self.encode(images, training=training)
         latent = self.draw_latent(mean, log_variance, seed)
         outputs = self.decoder_outputs(latent, training=training)
@@ -226,6 +227,7 @@ class VAE(GenerativeModel):
           num_samples: K.
           seed: an integer.
         """
+        images = tf.cast(images, tf.float32)
         mean, log_variance = self.encode(images)
         seed = random.make_seed(seed)
 
@@ -249,7 +251,7 @@ class VAE(GenerativeModel):
         """Returns the weight of KL at this training step."""
         if not self.warm_up_steps:
             return tf.constant(self.beta, tf.float32)
-        share = tf.cast(self.steps.read_value(), tf.float32) / self.warm_up_steps
+        share = tf.cast(self.step_counter.read_value(), tf.float32) / self.warm_up_steps
         return self.beta * tf.minimum(share, 1.0)
 
     def batch_loss(self, images, seed, training):

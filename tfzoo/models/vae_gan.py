@@ -49,6 +49,11 @@ class VAEGAN(VAE):
       **options: of `VAE`: `latent_size`, `hidden_units`, `encoder`, `decoder`, `seed`.
         The decoder's outputs are logits of brightness, [B, H, W, C].
 
+    One optimizer moves all three networks: clip gradients by `clipnorm`, weight by
+    weight, if at all, as `global_clipnorm` would mix the players. `elbo` and
+    `importance_weighted_bound` are those of Gaussian pixels with a standard deviation
+    of 1, which are not what is trained.
+
     Raises:
       ValueError: if an argument is out of its range, or a network has outputs of
         another shape.
@@ -62,6 +67,9 @@ class VAEGAN(VAE):
     ):
         if not 0 <= gamma < math.inf:
             raise ValueError(f"gamma must be at least 0, got {gamma}")
+        for name in ("beta", "distribution", "free_bits", "warm_up_steps"):
+            if name in options:
+                raise ValueError(f"VAEGAN has a loss of its own and takes no {name}")
         # Of pixels, only the means are used.
         super().__init__(
             image_shape, network=network, distribution=GaussianPixels(1.0), **options
@@ -81,14 +89,14 @@ class VAEGAN(VAE):
         """Lets each network take its step; returns the means of the epoch so far."""
         images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         images = tf.cast(images, tf.float32)
-        seed = self._seed_of_replica(self.steps.read_value())
+        seed = self._seed_of_replica(self.step_counter.read_value())
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         with tf.GradientTape(persistent=True) as tape:
             losses, metrics = self.player_losses(images, seed, True)
-            scaled = {
-                name: self.optimizer.scale_loss(loss / replicas)
-                for name, loss in losses.items()
-            }
+            scaled = {}
+            for name, loss in losses.items():
+                loss = tf.add_n([loss, *getattr(self, name).losses])
+                scaled[name] = self.optimizer.scale_loss(loss / replicas)
         gradients = {}
         for name, loss in scaled.items():
             variables = getattr(self, name).trainable_variables
@@ -98,7 +106,7 @@ class VAEGAN(VAE):
             [gradients[id(v)] for v in self.trainable_variables],
             self.trainable_variables,
         )
-        self.steps.assign_add(1)
+        self.step_counter.assign_add(1)
         return self._show({"loss": losses["encoder"], **metrics})
 
     def batch_loss(self, images, seed, training):

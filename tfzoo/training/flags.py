@@ -23,10 +23,13 @@ _NOT_STORED = ("run_dir", "resume")
 # These may differ from the stored ones when a run is resumed.
 _MAY_CHANGE = (
     "animation",
+    "cache_dir",
     "checkpoint_every",
+    "data_dir",
     "evaluation_episodes",
     "num_epochs",
     "num_workers",
+    "pictures_every",
     "steps",
     "threads",
 )

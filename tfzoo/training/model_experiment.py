@@ -15,6 +15,7 @@ from absl import flags
 from tfzoo import random
 from tfzoo.datasets import load_images
 from tfzoo.training.atomic_files import replacing
+from tfzoo.training.errors import UserError
 from tfzoo.training.figures import metric_curves
 from tfzoo.training.flags import define_run_flags, open_run_directory
 from tfzoo.training.pictures import (
@@ -70,7 +71,10 @@ def define_model_flags(
     )
     if anneal is not None:
         flags.DEFINE_boolean(
-            "anneal", anneal, "Let the learning rate fall to 0, by a half cosine."
+            "anneal",
+            anneal,
+            "Let the learning rate fall to 0 over --num_epochs, by a half cosine; a "
+            "run that is resumed with more of them has a higher rate again.",
         )
     flags.DEFINE_integer(
         "pictures_every", 1, "Epochs between two pictures of samples.", 1
@@ -144,18 +148,16 @@ def steps_per_epoch(dataset, batch_size=None):
     return FLAGS.steps_per_epoch or whole
 
 
-def learning_rate(dataset, base=None):
+def learning_rate(dataset):
     """Returns --learning_rate, or the schedule that --anneal makes of it.
 
     Args:
       dataset: an `ImageDataset`.
-      base: where it is not --learning_rate.
     """
-    base = base or FLAGS.learning_rate
     if not FLAGS.anneal:
-        return base
+        return FLAGS.learning_rate
     steps = FLAGS.num_epochs * steps_per_epoch(dataset)
-    return keras.optimizers.schedules.CosineDecay(base, steps)
+    return keras.optimizers.schedules.CosineDecay(FLAGS.learning_rate, steps)
 
 
 def _batch_options(model, labels):
@@ -179,9 +181,41 @@ def images_to_test(model, dataset, batch_size=None, labels=False):
     return dataset.once(batch_size or FLAGS.batch_size, **_batch_options(model, labels))
 
 
+def open_run(dataset):
+    """Returns the `RunDirectory` that the flags name.
+
+    Args:
+      dataset: an `ImageDataset`; a batch must not be larger.
+
+    Raises:
+      DatasetError: if it is.
+      UserError: if the directory cannot be used.
+    """
+    steps_per_epoch(dataset)
+    return open_run_directory(pathlib.Path(FLAGS.dataset).resolve().stem)
+
+
+def check_binarization(levels, flag):
+    """Refuses black and white images for models of more levels.
+
+    Args:
+      levels: whether the model has more than black and white.
+      flag: that says so, as "--levels=3".
+
+    Raises:
+      UserError: if --binarize is not "none" then.
+    """
+    if levels and FLAGS.binarize != "none":
+        raise UserError(
+            f"--binarize={FLAGS.binarize}: {flag} is for images that are not black and "
+            "white; give --binarize=none"
+        )
+
+
 def train_in_run_directory(
     model,
     dataset,
+    run_directory,
     *,
     labels=False,
     batch_size=None,
@@ -189,29 +223,27 @@ def train_in_run_directory(
     draw=None,
     metric_callbacks=(),
 ):
-    """Trains in the run directory that the flags name.
+    """Trains in a run directory, as the flags say.
 
     Args:
       model: a `GenerativeModel`, compiled.
       dataset: an `ImageDataset`.
+      run_directory: see `open_run`.
       labels: whether batches are (images, labels).
       batch_size: of a training step, where it is not --batch_size.
       validate: whether the images to test on are evaluated after each epoch.
       draw: a function without arguments to the picture of samples, uint8 [height,
         width, 3]; by default a grid of `model.sample`.
       metric_callbacks: see `train_model`.
-
-    Returns:
-      The `RunDirectory`.
     """
     batch_size = batch_size or FLAGS.batch_size
     steps = steps_per_epoch(dataset, batch_size)
-    run_directory = open_run_directory(pathlib.Path(FLAGS.dataset).stem)
     pictures = TrainingPictures(
         draw or functools.partial(sample_grid, model),
         run_directory.samples,
         run_directory.tensorboard,
         every=FLAGS.pictures_every,
+        last_step=FLAGS.num_epochs * steps,
     )
     train_model(
         model,
@@ -231,7 +263,6 @@ def train_in_run_directory(
         metric_callbacks=metric_callbacks,
         callbacks=[pictures],
     )
-    return run_directory
 
 
 def importance_weighted_score(model, dataset, num_samples, batch_size=100):

@@ -74,13 +74,15 @@ class TrainingPictures(keras.callbacks.Callback):
       directory: for the files `step-000000000600.png`; created where it does not exist.
       tensorboard: the directory of event files.
       every: epochs between two pictures.
+      last_step: at which training ends, where there is one in any case.
     """
 
-    def __init__(self, draw, directory, tensorboard, *, every=1):
+    def __init__(self, draw, directory, tensorboard, *, every=1, last_step=None):
         super().__init__()
         self.draw = draw
         self.directory = pathlib.Path(directory)
         self.every = every
+        self.last_step = last_step
         # Apart from the curves: each file takes back what comes after it begins.
         self._events = EventFile(pathlib.Path(tensorboard, "pictures"))
 
@@ -92,7 +94,7 @@ class TrainingPictures(keras.callbacks.Callback):
             if path > self._path(step):
                 path.unlink()
         self._events.open(step)
-        if not self._path(step).exists():
+        if step == 0 and not self._path(step).exists():
             self._draw(step)
 
     def on_epoch_end(self, epoch, logs=None):
@@ -103,7 +105,7 @@ class TrainingPictures(keras.callbacks.Callback):
     def on_train_end(self, logs=None):
         """Draws where training ended."""
         step = int(self.model.steps)
-        if not self._path(step).exists():
+        if step == self.last_step and not self._path(step).exists():
             self._draw(step)
         self._events.close()
 

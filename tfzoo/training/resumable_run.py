@@ -178,9 +178,10 @@ def _train(
                     TensorBoardScalars(run_directory.tensorboard),
                     # A bad state must not become a checkpoint.
                     stop_on_nan,
+                    # What these write is written again by a run that is killed here.
+                    *callbacks,
                     checkpoints,
                     stop,
-                    *callbacks,
                     progress,
                 ],
             )

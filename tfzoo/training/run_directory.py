@@ -175,13 +175,13 @@ class RunDirectory:
         )
 
 
-def new_default_path(experiment, environment_id, root="runs"):
-    """Makes the folder ROOT/EXPERIMENT-ENVIRONMENT-TIMESTAMP and returns its path.
+def new_default_path(experiment, subject, root="runs"):
+    """Makes the folder ROOT/EXPERIMENT-SUBJECT-TIMESTAMP and returns its path.
 
     Runs that start in the same second get different ones.
     """
-    environment_id = environment_id.replace("/", "-")
-    name = f"{experiment}-{environment_id}-{time.strftime('%Y%m%d-%H%M%S')}"
+    subject = subject.replace("/", "-")
+    name = f"{experiment}-{subject}-{time.strftime('%Y%m%d-%H%M%S')}"
     for number in itertools.count(1):
         path = pathlib.Path(root, name if number == 1 else f"{name}-{number}")
         with contextlib.suppress(FileExistsError):

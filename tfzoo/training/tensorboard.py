@@ -13,7 +13,7 @@ class TensorBoardScalars(keras.callbacks.Callback):
 
     (`keras.callbacks.TensorBoard` counts epochs, and knows nothing of a run that goes
     on from before where it was killed.) Without the package `tensorboard` it says so
-    once and writes nothing.
+    and writes nothing.
 
     Args:
       directory: for the event files.
