@@ -55,7 +55,7 @@ setup(
         "keras>=3.12,<4",
         "matplotlib>=3.8,<4",
         "numpy>=1.26,<3",
-        "pillow>=10,<13",
+        "pillow>=10,<14",
         "scikit-learn>=1.4,<2",
         "scipy>=1.11,<2",
         "tensorboard>=2.20,<3",
