@@ -30,8 +30,8 @@ def programs():
 def _few_objects_to_collect():
     """Keeps the garbage collector from the graphs of modules that are done.
 
-    They stay as long as the process does, and looking through all of them again and
-    again took a good part of the time.
+    They stay as long as the process does, and it would look through all of them again
+    and again.
     """
     yield
     gc.collect()

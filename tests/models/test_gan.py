@@ -215,6 +215,36 @@ def test_began_by_hand():
     assert float(gan.k) == evaluated["k"] == history["k"]
 
 
+def test_began_draws_what_its_autoencoder_rebuilds():
+    gan, seed = make("began"), random.make_seed(5)
+    fakes = gan.generate(gan.draw_latent(6, seed), None, training=False)
+    error = np.abs(fakes - gan.reconstruct(fakes)).mean()
+    loss, _ = gan.generator_loss(6, None, seed, False)
+    assert float(loss) == pytest.approx(error, rel=1e-5)
+
+
+def test_began_balances_the_mean_errors_of_two_devices():
+    strategy = two_devices()
+    with strategy.scope():
+        gan = make("began", compiled={"jit_compile": False}, k_rate=0.1)
+
+    def finish():
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        # 0.5 L(x) - L(G(z)) is -0.4 and 0.5: clipped one by one they had 0.25 as mean.
+        return gan.finish_step(
+            {
+                "reconstruction_error": tf.gather([0.2, 1.2], replica),
+                "generator_loss": tf.gather([0.5, 0.1], replica),
+            },
+            training=True,
+        )
+
+    shown = strategy.run(tf.function(finish))
+    assert float(gan.k.read_value()) == pytest.approx(0.1 * 0.05, rel=1e-4)
+    for measure in strategy.experimental_local_results(shown["convergence"]):
+        assert float(measure) == pytest.approx(0.7 + 0.05, rel=1e-5)
+
+
 def test_infogan_by_hand():
     gan = make("infogan", num_categories=4, num_continuous=2, information_weight=0.7)
     seed = random.make_seed(5)

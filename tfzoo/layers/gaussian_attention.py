@@ -17,9 +17,10 @@ with Z such that the rows of F_X sum to 1, and the same in Y.
 Pixels are counted from 1, as i is: only then does the grid of five zeros go from the
 middle of the first pixel of the longer side to the middle of the last. All channels of
 an image have the same filters. Each row of F is computed as a softmax of its exponents,
-which is the same quotient but is never 0/0: far outside the image, or with a small
-sigma, a filter is at the nearest pixel. With N = 1, where (24) would divide by 0, the
-stride makes no difference, and N - 1 is taken as 1.
+which is the same quotient but is never 0/0: outside the image, or with a small sigma, a
+filter is at the nearest pixel, as long as float32 tells the distances apart. With
+N = 1, where (24) would divide by 0, the stride makes no difference, and N - 1 is taken
+as 1.
 """
 
 import numpy as np

@@ -180,7 +180,10 @@ class DiscretizedLogisticPixels(PixelDistribution):
         )
 
     def mean(self, outputs):
-        """Returns the middles of the logistics."""
+        """Returns the middles of the logistics.
+
+        They are not the means near 0 and 1, where a tail belongs to the last level.
+        """
         return self._parameters(outputs)[0]
 
     def sample(self, outputs, noise):

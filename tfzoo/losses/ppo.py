@@ -122,7 +122,10 @@ class PPOClipLoss(PolicyLoss):
         )
 
     def get_config(self):
-        """Returns the constructor's arguments, epsilon as it is now."""
+        """Returns the constructor's arguments, epsilon as it is now.
+
+        A schedule that has come to 0 leaves a configuration that cannot be read back.
+        """
         clip_ratio = float(self.present_clip_ratio())
         return {**super().get_config(), "clip_ratio": clip_ratio}
 

@@ -11,7 +11,8 @@ symmetric eigenvalue problems stand in place of the square root of a matrix that
 symmetric, which may leave the real numbers where there are fewer images than features.
 Here a covariance may have any rank.
 
-The estimate is too high by about 1 / N: compare scores of one number of images only.
+The estimate is too high by an amount that falls as 1 / N and grows with F: compare
+scores of one number of images only.
 """
 
 import numpy as np

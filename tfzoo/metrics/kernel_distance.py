@@ -7,8 +7,8 @@ kernel k(x, y) = (x.y / F + 1)^3, without bias,
         - 2 sum_{i, j} k(x_i, y_j) / (N M).
 
 As it has no bias, scores of different numbers of images can be compared, and those of
-equal distributions are around 0, below it as often as above. It is called KID only of
-the features of one network, see `tfzoo.metrics.inception`.
+equal distributions have a mean of 0, so that they may be negative. It is called KID
+only of the features of one network, see `tfzoo.metrics.inception`.
 """
 
 import numpy as np

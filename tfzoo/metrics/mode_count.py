@@ -58,7 +58,7 @@ def mode_count(classes, num_modes=1000):
     return ModeCount(int(np.count_nonzero(shares)), float(kl))
 
 
-def stacked(images, labels, seed=0, *, num=None):
+def stacked(images, labels, seed=0, *, num=None, num_classes=None):
     """Stacks random grey images by threes, as the channels of colour images.
 
     Args:
@@ -66,6 +66,7 @@ def stacked(images, labels, seed=0, *, num=None):
       labels: integers [N], from 0 to K - 1.
       seed: of `numpy.random.default_rng`.
       num: how many to make; by default N.
+      num_classes: K; by default the largest of the labels and 1.
 
     Returns:
       Images [num, H, W, 3] of the same dtype, and labels int32 [num], K^2 a + K b + c
@@ -85,7 +86,8 @@ def stacked(images, labels, seed=0, *, num=None):
     num = len(images) if num is None else num
     chosen = np.random.default_rng(seed).integers(len(images), size=(num, _NUM_STACKED))
     channels = [images[column, :, :, 0] for column in chosen.T]
-    return np.stack(channels, axis=-1), _combined(labels[chosen], labels.max() + 1)
+    num_classes = num_classes or int(labels.max()) + 1
+    return np.stack(channels, axis=-1), _combined(labels[chosen], num_classes)
 
 
 def stacked_dataset(dataset, *, num_train=128_000, num_test=26_000, seed=0):
@@ -106,7 +108,10 @@ def stacked_dataset(dataset, *, num_train=128_000, num_test=26_000, seed=0):
         split = getattr(dataset, name)
         if split.labels is None:
             raise ValueError(f"{dataset.name} has no labels to name stacked images by")
-        splits.append(ImageSplit(*stacked(split.images, split.labels, own, num=num)))
+        images, labels = stacked(
+            split.images, split.labels, own, num=num, num_classes=dataset.num_classes
+        )
+        splits.append(ImageSplit(images, labels))
     num_modes = dataset.num_classes**_NUM_STACKED
     names = [str(mode).zfill(len(str(num_modes - 1))) for mode in range(num_modes)]
     return ImageDataset(f"stacked {dataset.name}", *splits, names)

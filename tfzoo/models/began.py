@@ -23,6 +23,9 @@ from tfzoo.models.gan import GAN
 class BEGAN(GAN):
     """Boundary equilibrium GAN.
 
+    The `logits` of what `export` serves as "discriminate" are L, the error by which D
+    rebuilds an image: the lower, the more real.
+
     `fit` shows, besides the losses, "reconstruction_error", L(x), "k" and
     "convergence", M.
 
@@ -117,11 +120,3 @@ class BEGAN(GAN):
             "k": self.k.read_value(),
             "convergence": convergence_measure(*errors, gamma=self.gamma),
         }
-
-    def endpoints(self):
-        """Returns what `export` serves.
-
-        See `GAN.endpoints`; the `logits` of "discriminate" are L, the error by which
-        D rebuilds an image: the lower, the more real.
-        """
-        return super().endpoints()

@@ -244,7 +244,8 @@ class MADE(GenerativeModel):
         after the other. No mask is needed, as nothing is there to be seen too early: a
         hidden unit is 0 until the last input that it may see, that of its degree, has
         been drawn, and is not changed after. An input costs the first layer one row of
-        its weights and the last one column.
+        its weights and the last one column. It is float32 under mixed precision, too,
+        where p itself is then rounded otherwise.
         """
         member_seed, noise_seed = tf.unstack(random.split(seed, 2))
         member = random.integers([num], member_seed, self.num_members)
