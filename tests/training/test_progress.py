@@ -1,5 +1,8 @@
 import io
 import sys
+import time
+
+import pytest
 
 from tests.training.fake_agent import FakeAgent
 from tfzoo.training import Progress
@@ -65,3 +68,32 @@ def test_a_terminal_gets_a_bar_which_ends_with_its_line(monkeypatch):
     assert "steps/s: 1000.0" in text
     assert text.count("\n") == 1
     assert text.endswith("\n")
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_long_epoch_shows_its_progress(terminal, monkeypatch):
+    stdout, now, agent = Terminal() if terminal else io.StringIO(), 100.0, FakeAgent()
+    monkeypatch.setattr(sys, "stdout", stdout)
+    for clock in ("monotonic", "time"):
+        monkeypatch.setattr(time, clock, lambda: now)
+    agent.prepare(None)
+    progress = Progress(40, metric="loss", label="loss", seconds_between_bars=5.0)
+    progress.set_model(agent)
+    progress.on_train_begin()
+    progress.on_epoch_begin(0)
+    shown = []
+    for batch in range(10):
+        now += 1.0
+        agent.steps.assign_add(2)
+        before = stdout.getvalue()
+        progress.on_train_batch_end(batch, {"loss": float(batch)})
+        if stdout.getvalue() != before:
+            shown.append(batch)
+    assert shown == [4, 9]
+    if terminal:
+        assert "20/40" in stdout.getvalue()
+    else:
+        assert stdout.getvalue().splitlines() == [
+            "10 of 40 steps (25%), 2 steps/s, loss 4.0",
+            "20 of 40 steps (50%), 2 steps/s, loss 9.0",
+        ]
