@@ -53,6 +53,12 @@ def train(programs, name, run_dir, *flags, num_epochs=2, **arguments):
     )
 
 
+@pytest.fixture(scope="module")
+def cache_dir(tmp_path_factory):
+    """Where a classifier of the digits is kept, trained once."""
+    return tmp_path_factory.mktemp("classifiers")
+
+
 @pytest.mark.parametrize(
     ("name", "flags"),
     [
@@ -83,11 +89,11 @@ def train(programs, name, run_dir, *flags, num_epochs=2, **arguments):
     ],
 )
 def test_runs_leave_scores_pictures_and_a_model_that_draws(
-    programs, tmp_path, name, flags
+    programs, tmp_path, cache_dir, name, flags
 ):
     run_dir = tmp_path / "run"
     if "--num_scored=200" in flags:
-        flags += (f"--cache_dir={tmp_path}",)
+        flags += (f"--cache_dir={cache_dir}",)
     result = train(programs, name, run_dir, *flags)
     assert result.status == 0, result.stderr
     rows = metrics(run_dir)
@@ -134,10 +140,10 @@ def test_runs_leave_scores_pictures_and_a_model_that_draws(
     ],
 )
 def test_a_killed_run_resumes_as_if_nothing_had_happened(
-    programs, tmp_path, name, flags
+    programs, tmp_path, cache_dir, name, flags
 ):
     if name == "gan":
-        flags += (f"--cache_dir={tmp_path}",)
+        flags += (f"--cache_dir={cache_dir}",)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     train(programs, name, whole, *flags, num_epochs=4)
 
