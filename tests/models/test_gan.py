@@ -246,7 +246,13 @@ def test_began_balances_the_mean_errors_of_two_devices():
 
 
 def test_infogan_by_hand():
-    gan = make("infogan", num_categories=4, num_continuous=2, information_weight=0.7)
+    gan = make(
+        "infogan",
+        num_categories=4,
+        num_continuous=2,
+        information_weight=0.7,
+        continuous_weight=0.3,
+    )
     seed = random.make_seed(5)
     latent = gan.draw_latent(6, seed).numpy()
     assert latent.shape == (6, 3 + 4 + 2)
@@ -260,7 +266,7 @@ def test_infogan_by_hand():
     densities = -0.5 * (squares + np.log(2 * np.pi)) + np.log(2)
     continuous = densities.sum(-1).mean()
     loss, _ = gan.generator_loss(6, None, seed, False)
-    expected = np.logaddexp(0, -logits).mean() - 0.7 * (categorical + continuous)
+    expected = np.logaddexp(0, -logits).mean() - 0.7 * categorical - 0.3 * continuous
     assert float(loss) == pytest.approx(expected, rel=1e-5)
 
     real, _ = gan.discriminator(IMAGES[:6], training=False)
@@ -274,6 +280,22 @@ def test_infogan_by_hand():
     probabilities, means = gan.codes(fakes)
     np.testing.assert_allclose(probabilities, np.exp(log_prob), rtol=1e-5)
     np.testing.assert_allclose(means, outputs[:, 4:])
+
+
+def test_infogan_has_dense_layers_between_codes_and_convolutions():
+    gan = make("infogan", base_channels=3)
+    generator = [
+        w.shape for w in gan.generator.trainable_variables if len(w.shape) == 2
+    ]
+    assert generator[0] == (gan.latent_size, 16 * 3)
+    shapes = [w.shape for w in gan.discriminator.trainable_variables]
+    assert {(16 * 3, 1), (16 * 3, 128)} <= set(shapes)
+    for normalization in ("batch", "layer", "spectral", "none"):
+        network = dcgan_discriminator(
+            SHAPE, base_channels=2, hidden_units=5, normalization=normalization
+        )
+        assert (5, 1) in [w.shape for w in network.trainable_variables]
+        assert network(IMAGES[:2]).shape == (2, 1)
 
 
 def test_infogan_samples_have_the_codes_that_are_asked_for():

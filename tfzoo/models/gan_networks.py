@@ -17,8 +17,10 @@ arXiv:1802.05957; Berthelot et al. 2017, arXiv:1703.10717; Chen et al. 2016,
 arXiv:1606.03657). Losses, settings and normalisation are the papers'; the networks are
 DCGAN's for all but BEGAN, so that losses can be compared: a convolution of stride 2 for
 each halving of the image, twice as many channels after each, and the generator the
-other way round. Kernels are 4x4, which a stride of 2 covers evenly, and the deepest
-images at least 4x4 where halving twice leaves as many.
+other way round. InfoGAN's have a dense layer more between convolutions and noise or
+logits, as in its paper: without it the codes do not find the digits. Kernels are 4x4,
+which a stride of 2 covers evenly, and the deepest images at least 4x4 where halving
+twice leaves as many.
 """
 
 import math
@@ -33,6 +35,8 @@ from tfzoo.models.infogan import InfoGAN
 
 NORMALIZATIONS = ("batch", "layer", "spectral", "none")
 _MAX_WIDENING = 8
+# The paper's 1024 units to 64 channels.
+_INFOGAN_WIDENING = 16
 
 
 def make_gan(
@@ -92,7 +96,6 @@ def make_gan(
             **settings,
         )
     shared_critic = {
-        **shared,
         "normalization": normalization,
         "minibatch_kernels": minibatch_kernels,
     }
@@ -100,17 +103,20 @@ def make_gan(
         if num_classes is not None:
             raise ValueError("InfoGAN finds classes by itself and takes no num_classes")
         del settings["num_classes"]
+        shared["hidden_units"] = _INFOGAN_WIDENING * base_channels
         num_codes = settings["num_categories"] + settings["num_continuous"]
         return InfoGAN(
             image_shape,
             dcgan_generator(image_shape, latent_size + num_codes, **shared),
-            dcgan_discriminator(image_shape, num_codes=num_codes, **shared_critic),
+            dcgan_discriminator(
+                image_shape, num_codes=num_codes, **shared, **shared_critic
+            ),
             **settings,
         )
     return GAN(
         image_shape,
         dcgan_generator(image_shape, latent_size, **shared),
-        dcgan_discriminator(image_shape, **shared_critic),
+        dcgan_discriminator(image_shape, **shared, **shared_critic),
         **settings,
     )
 
@@ -195,9 +201,24 @@ def _settings(gan_type):
 
 
 def dcgan_generator(
-    image_shape, latent_size, *, base_channels=64, num_classes=None, seed=0
+    image_shape,
+    latent_size,
+    *,
+    base_channels=64,
+    hidden_units=None,
+    num_classes=None,
+    seed=0,
 ):
-    """Returns a network from z [B, D] (and classes [B, K]) to images [B, H, W, C]."""
+    """Returns a network from z [B, D] (and classes [B, K]) to images [B, H, W, C].
+
+    Args:
+      image_shape: (H, W, C).
+      latent_size: D.
+      base_channels: of the last convolution but one.
+      hidden_units: of a dense layer before the convolutions, or None for none.
+      num_classes: K, or None.
+      seed: an integer.
+    """
     height, width, channels = image_shape
     halvings = _halvings(image_shape)
     widths = _widths(base_channels, halvings)[::-1]
@@ -208,9 +229,15 @@ def dcgan_generator(
         inputs = [latent, classes]
         latent = keras.layers.Concatenate()(inputs)
     shape = height >> halvings, width >> halvings, widths[0]
+    outputs = latent
+    if hidden_units is not None:
+        outputs = keras.layers.Dense(
+            hidden_units, use_bias=False, kernel_initializer=next(initializers)
+        )(outputs)
+        outputs = _batch_norm_relu(outputs)
     outputs = keras.layers.Dense(
         math.prod(shape), use_bias=False, kernel_initializer=next(initializers)
-    )(latent)
+    )(outputs)
     outputs = _batch_norm_relu(keras.layers.Reshape(shape)(outputs))
     for width in widths[1:]:
         outputs = keras.layers.Conv2DTranspose(
@@ -233,6 +260,7 @@ def dcgan_discriminator(
     image_shape,
     *,
     base_channels=64,
+    hidden_units=None,
     normalization="batch",
     num_classes=None,
     num_codes=0,
@@ -247,6 +275,7 @@ def dcgan_discriminator(
     Args:
       image_shape: (H, W, C).
       base_channels: of the first convolution.
+      hidden_units: of a dense layer after the convolutions, or None for none.
       normalization: "batch", "layer", which treats each image by itself, "spectral" or
         "none".
       num_classes: K, or None.
@@ -271,13 +300,14 @@ def dcgan_discriminator(
         features = convolution(
             width, 4, 2, "same", kernel_initializer=next(initializers)
         )(features)
-        if number > 0 and normalization == "batch":
-            features = _batch_norm()(features)
-        elif number > 0 and normalization == "layer":
-            # One group: each image by itself, with a scale for each channel.
-            features = keras.layers.GroupNormalization(1, epsilon=1e-5)(features)
+        if number > 0:
+            features = _normalized(features, normalization)
         features = keras.layers.LeakyReLU(0.2)(features)
     features = keras.layers.Flatten()(features)
+    if hidden_units is not None:
+        features = dense(hidden_units, kernel_initializer=next(initializers))(features)
+        features = _normalized(features, normalization)
+        features = keras.layers.LeakyReLU(0.2)(features)
     if minibatch_kernels:
         features = MinibatchDiscrimination(
             minibatch_kernels, kernel_initializer=next(initializers)
@@ -382,6 +412,15 @@ def _halvings(image_shape):
 def _widths(base_channels, halvings):
     """Returns the channels of the convolutions, from the image inwards."""
     return [base_channels * min(2**i, _MAX_WIDENING) for i in range(halvings)]
+
+
+def _normalized(features, normalization):
+    if normalization == "batch":
+        return _batch_norm()(features)
+    if normalization == "layer":
+        # One group: each image by itself, with a scale for each channel.
+        return keras.layers.GroupNormalization(1, epsilon=1e-5)(features)
+    return features
 
 
 def _batch_norm():

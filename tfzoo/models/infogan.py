@@ -2,12 +2,14 @@
 
 Chen et al. 2016 (arXiv:1606.03657). The generator's input is noise and codes c, one
 categorical and some continuous ones, uniform in [-1, 1]. A head of the discriminator
-gives Q(c|x), and both players maximise, besides the GAN's objective, lambda times
+gives Q(c|x), and both players maximise, besides the GAN's objective, a weight times
 
     L_I = E log Q(c|G(z, c)) + H(c)  <=  I(c; G(z, c)),
 
-a lower bound on the mutual information of codes and images. Q is categorical, and
-normal with variance 1 for continuous codes, as in the authors' code for MNIST.
+a lower bound on the mutual information of codes and images: lambda for the category, a
+smaller one for continuous codes, as the paper advises. At the same weight those take
+what parts one digit from the other. Q is categorical, and normal with variance 1 for
+continuous codes, as in the authors' code for MNIST.
 """
 
 import math
@@ -41,7 +43,8 @@ class InfoGAN(GAN):
         the latter the logits of categories and the means of continuous codes.
       num_categories: K, at least 2.
       num_continuous: M, at least 0.
-      information_weight: lambda.
+      information_weight: lambda, of the category.
+      continuous_weight: that of the continuous codes.
       **options: of `GAN`, but for `num_classes` and `penalty_weight`.
 
     Raises:
@@ -64,6 +67,7 @@ class InfoGAN(GAN):
         num_categories=10,
         num_continuous=2,
         information_weight=1.0,
+        continuous_weight=0.1,
         **options,
     ):
         for name, value, least in (
@@ -74,10 +78,12 @@ class InfoGAN(GAN):
                 raise ValueError(
                     f"{name} must be an integer of at least {least}, got {value}"
                 )
-        if not 0 <= information_weight < math.inf:
-            raise ValueError(
-                f"information_weight must be at least 0, got {information_weight}"
-            )
+        for name, value in (
+            ("information_weight", information_weight),
+            ("continuous_weight", continuous_weight),
+        ):
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name} must be at least 0, got {value}")
         for name in {"num_classes", "penalty_weight"} & options.keys():
             raise ValueError(f"InfoGAN takes no {name}")
         shapes = [tuple(tensor.shape[1:]) for tensor in discriminator.outputs]
@@ -89,7 +95,7 @@ class InfoGAN(GAN):
         super().__init__(image_shape, generator, discriminator, **options)
         self.num_categories = num_categories
         self.num_continuous = num_continuous
-        self.information_weight = information_weight
+        self.information_weights = information_weight, continuous_weight
         self.noise_size = self.latent_size - num_categories - num_continuous
         if self.noise_size < 0:
             raise ValueError(
@@ -121,7 +127,7 @@ class InfoGAN(GAN):
         return super().judge(images, classes, training, keep_state)[0]
 
     def discriminator_loss(self, images, classes, seed, training):
-        """Returns the GAN's loss less lambda L_I, and L_I's parts; see the base."""
+        """Returns the GAN's loss less weighted L_I, and L_I's parts; see the base."""
         latent = self.draw_latent(tf.shape(images)[0], seed)
         fakes = tf.stop_gradient(self.generate(latent, classes, training))
         fake_logits, code_outputs = super().judge(fakes, classes, training)
@@ -132,16 +138,15 @@ class InfoGAN(GAN):
         names = "categorical_information", "continuous_information"
         metrics = dict(zip(names, information, strict=True))
         metrics |= self.distance_metrics(real_logits, fake_logits)
-        return loss - self.information_weight * tf.add_n(information), metrics
+        return loss - self._weighted(information), metrics
 
     def generator_loss(self, num, classes, seed, training):
-        """Returns the GAN's loss less lambda L_I; see the base."""
+        """Returns the GAN's loss less weighted L_I; see the base."""
         latent = self.draw_latent(num, seed)
         fakes = self.generate(latent, classes, training, keep_state=False)
         logits, code_outputs = super().judge(fakes, classes, training)
         loss = self._mean_loss("generator", 1.0, logits)
-        information = tf.add_n(self.information(code_outputs, latent))
-        return loss - self.information_weight * information, {}
+        return loss - self._weighted(self.information(code_outputs, latent)), {}
 
     def information(self, code_outputs, latent):
         """Returns the two parts of L_I in nats, scalars, of categories and the others.
@@ -157,6 +162,11 @@ class InfoGAN(GAN):
             tf.reduce_mean(categorical_information(logits, one_hot)),
             tf.reduce_mean(continuous_information(mean, continuous)),
         ]
+
+    def _weighted(self, information):
+        return sum(
+            w * i for w, i in zip(self.information_weights, information, strict=True)
+        )
 
     def codes(self, images):
         """Returns what Q(c|x) says of images [B, H, W, C].
