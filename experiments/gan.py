@@ -2,6 +2,7 @@
 
 python experiments/gan.py --gan=wgan_gp --dataset=mnist
 python experiments/gan.py --gan=dcgan --dataset=path/to/folder --image_size=64
+python experiments/gan.py --gan=sngan --dataset=mnist --stacked
 """
 
 import functools
@@ -19,6 +20,9 @@ from tfzoo.metrics import (
     code_purity,
     draw_samples,
     feature_classifier,
+    mode_count,
+    stacked_classes,
+    stacked_dataset,
 )
 from tfzoo.models import GAN_TYPES, gan_optimizers, make_gan
 from tfzoo.training import UserError, distribution_scope, run_experiment, write_video
@@ -53,6 +57,12 @@ flags.DEFINE_boolean("conditional", False, "Give both players the labels.")
 flags.DEFINE_integer(
     "minibatch_kernels", 0, "Kernels of minibatch discrimination; 0 for none.", 0
 )
+flags.DEFINE_boolean(
+    "stacked",
+    False,
+    "Learn images of three of the data set's grey ones, as colours, and count which of "
+    "their classes samples have: 1,000 with ten digits.",
+)
 define_fraction(
     "average_decay", 0.999, "Of the averaged generator, which samples are from."
 )
@@ -85,10 +95,14 @@ _NUM_FRAMES = 60
 
 def main():
     """Trains, scores, draws."""
-    dataset = load_dataset()
+    dataset = part_of_stacks = load_dataset()
     labels = all(part.labels is not None for part in (dataset.train, dataset.test))
     if FLAGS.gan == "infogan" and FLAGS.conditional:
         raise UserError("--conditional: --gan=infogan finds classes by itself")
+    if FLAGS.stacked:
+        if FLAGS.conditional or FLAGS.gan == "infogan":
+            raise UserError("--stacked: which classes come of themselves is counted")
+        dataset = stacked_dataset(part_of_stacks)
     options = {"critic_steps": FLAGS.critic_steps} if FLAGS.critic_steps else {}
     with distribution_scope(FLAGS.distribute, "batches"):
         model = make_gan(
@@ -119,10 +133,12 @@ def main():
     scorer = None
     if FLAGS.num_scored and labels:
         print(
-            f"scores are by a classifier of {dataset.name}, kept in {FLAGS.cache_dir}"
+            f"scores are by a classifier of {part_of_stacks.name}, kept in "
+            f"{FLAGS.cache_dir}"
         )
-        network = feature_classifier(dataset, cache_dir=FLAGS.cache_dir)
-        scorer = SampleScorer(dataset, network)
+        network = feature_classifier(part_of_stacks, cache_dir=FLAGS.cache_dir)
+        if not FLAGS.stacked:
+            scorer = SampleScorer(dataset, network)
     elif FLAGS.num_scored:
         print(f"{FLAGS.dataset} has no labels to train a classifier on: no scores")
     train_in_run_directory(
@@ -143,6 +159,11 @@ def main():
     if scorer:
         samples = draw_samples(model, len(dataset.test.images), seed=FLAGS.seed)
         scores |= scorer(samples, value_range=model.value_range)
+    if FLAGS.stacked and FLAGS.num_scored:
+        samples = draw_samples(model, len(dataset.test.images), seed=FLAGS.seed)
+        classes = stacked_classes(samples, network, value_range=model.value_range)
+        modes = mode_count(classes, dataset.num_classes)
+        scores |= {"num_samples": len(samples), **modes._asdict()}
     if FLAGS.gan == "infogan" and labels:
         scores |= code_scores(model, dataset)
     draw_pictures(model, run.path)

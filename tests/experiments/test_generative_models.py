@@ -162,6 +162,19 @@ def test_a_killed_run_resumes_as_if_nothing_had_happened(
     assert scores[0] == scores[1]
 
 
+def test_classes_of_stacked_digits_are_counted(programs, tmp_path, cache_dir):
+    run_dir = tmp_path / "run"
+    flags = ("--stacked", "--steps_per_epoch=5", "--num_scored=10", "--noanimation")
+    result = train(
+        programs, "gan", run_dir, *flags, f"--cache_dir={cache_dir}", num_epochs=1
+    )
+    assert result.status == 0, result.stderr
+    scores = json.loads((run_dir / "evaluation.json").read_text())
+    assert scores["num_samples"] == 26_000
+    assert 1 <= scores["num_covered"] <= 1000
+    assert 0 < scores["kl_divergence"] <= np.log(1000)
+
+
 @pytest.mark.parametrize("name", ["vae", "gan"])
 def test_batches_are_split_over_two_devices(programs, tmp_path, name):
     result = train(programs, name, tmp_path / "run", "--distribute=mirrored", devices=2)
@@ -185,6 +198,8 @@ def test_batches_are_split_over_two_devices(programs, tmp_path, name):
         ("gan", ("--gan=infogan", "--conditional"), "finds classes by itself"),
         ("gan", ("--gan=wgan_gp", "--batch_size=500"), "takes 2500 images"),
         ("gan", ("--num_scored=3",), "must be 0 or at least 10"),
+        ("gan", ("--stacked", "--conditional"), "is counted"),
+        ("gan", ("--stacked", "--channels=3"), "images must be [N, H, W, 1]"),
         ("vae_gan", ("--gamma=-1",), "must be finite and not negative"),
     ],
 )

@@ -77,6 +77,25 @@ def test_scores_are_those_of_each_function():
     assert 0.5 < scores["recall"] <= 1
 
 
+def test_classes_are_counted_by_a_network_of_the_classes_of_the_data():
+    samples = DIGITS.train.images[:50]
+
+    def three_classes(images):
+        features, _ = pixels(images)
+        classes = tf.range(tf.shape(images)[0]) % 3
+        return features, tf.one_hot(classes, 10)
+
+    network = FeatureNetwork("three", three_classes, "34cd", image_shape=(8, 8, 1))
+    scores = sample_scores(samples, DIGITS, value_range=(0, 255), network=network)
+    assert scores["classes_covered"] == 3
+    # 17, 17 and 16 of 50, of ten classes.
+    shares = np.array([17, 17, 16]) / 50
+    expected = np.sum(shares * np.log(10 * shares))
+    assert scores["classes_kl_divergence"] == pytest.approx(expected)
+    others = sample_scores(samples, DIGITS, value_range=(0, 255), network=NETWORK)
+    assert "classes_covered" not in others
+
+
 def test_record_names_all_that_scores_depend_on():
     samples = DIGITS.train.images[:50]
     scores = sample_scores(

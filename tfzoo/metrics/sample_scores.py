@@ -15,6 +15,7 @@ from tfzoo.metrics.feature_classifier import feature_classifier
 from tfzoo.metrics.feature_network import FeatureOutputs
 from tfzoo.metrics.frechet_distance import frechet_distance
 from tfzoo.metrics.kernel_distance import kernel_distance
+from tfzoo.metrics.mode_count import mode_count
 from tfzoo.metrics.precision_recall import precision_recall
 from tfzoo.metrics.sharpness import sharpness
 
@@ -61,8 +62,10 @@ class SampleScorer:
     def __call__(self, samples, *, value_range):
         """Returns the scores of samples and their record, a dict for JSON.
 
-        Precision and recall are of equal numbers of real images and samples, as in
-        their paper; the distances are of all.
+        "classes_covered" and "classes_kl_divergence" are `mode_count`'s of the classes
+        that the network sees in the samples, if they are the data set's. Precision and
+        recall are of equal numbers of real images and samples, as in their paper; the
+        distances are of all.
 
         Args:
           samples: [N, H, W, C], more than 3.
@@ -108,7 +111,19 @@ class SampleScorer:
             "num_real": num_real,
             "num_neighbors": _NUM_NEIGHBORS,
             "kernel_subsets": [_KERNEL_SUBSETS, subset_size],
+            **self._classes_covered(fake.probabilities),
             **self.network.record(),
+        }
+
+    def _classes_covered(self, probabilities):
+        # Of a network that knows other classes than the data set's they say nothing.
+        num_classes = probabilities.shape[1]
+        if num_classes != self.dataset.num_classes:
+            return {}
+        modes = mode_count(np.argmax(probabilities, axis=1), num_classes)
+        return {
+            "classes_covered": modes.num_covered,
+            "classes_kl_divergence": modes.kl_divergence,
         }
 
     def _chosen(self, features, num):

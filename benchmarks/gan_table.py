@@ -1,0 +1,128 @@
+"""Trains all types of GAN under one budget, and makes the table and picture of a page.
+
+  python benchmarks/gan_table.py --dataset=mnist --updates=10000 \
+      --figure=docs/results/gan_mnist.png
+
+The budget is a number of the generator's updates, each with a batch of the same size;
+critics have their types' updates for one of them, and batches of their own for each.
+Every run is an experiment of its own in RUNS/TYPE-DATASET-SEED. What is finished there
+is taken as it is, what was killed is resumed. The table is Markdown, on stdout: means
+over seeds, and the standard deviation (of the sample) of the Frechet distance.
+"""
+
+import json
+import math
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import tensorflow as tf
+from absl import flags
+
+from tfzoo.datasets import load_images
+from tfzoo.models import GAN_TYPES, make_gan
+from tfzoo.training import UserError, run_experiment
+from tfzoo.training.pictures import image_grid, write_picture
+
+_DATASET = flags.DEFINE_string("dataset", "digits", "See experiments/gan.py.")
+_TYPES = flags.DEFINE_list("types", list(GAN_TYPES), "Which types.")
+_UPDATES = flags.DEFINE_integer("updates", 10_000, "Of the generator, at least.", 1)
+_SEEDS = flags.DEFINE_integer("seeds", 1, "How many seeds, from 0.", 1)
+_BASE_CHANNELS = flags.DEFINE_integer("base_channels", 32, "See experiments/gan.py.", 1)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "See experiments/gan.py.", 1)
+_RUNS = flags.DEFINE_string("runs", "runs/results", "Where the runs are.")
+_CACHE_DIR = flags.DEFINE_string("cache_dir", "~/.cache/tfzoo", "Of classifiers.")
+_FIGURE = flags.DEFINE_string("figure", None, "Where to draw samples, if anywhere.")
+
+_ROOT = pathlib.Path(__file__).parents[1]
+_NUM_SHOWN = 20
+
+
+def run(gan_type, num_epochs, seed, directory):
+    """Runs, resumes or finds one experiment; returns its scores.
+
+    Raises:
+      UserError: if the experiment fails.
+    """
+    evaluation = directory / "evaluation.json"
+    if not evaluation.exists():
+        command = [sys.executable, "experiments/gan.py"]
+        command += [f"--run_dir={directory.absolute()}"]
+        if (directory / "flags.txt").exists():
+            command += ["--resume"]
+        else:
+            command += [
+                f"--gan={gan_type}",
+                f"--dataset={_DATASET.value}",
+                f"--num_epochs={num_epochs}",
+                f"--base_channels={_BASE_CHANNELS.value}",
+                f"--batch_size={_BATCH_SIZE.value}",
+                f"--cache_dir={_CACHE_DIR.value}",
+                f"--seed={seed}",
+                "--threads=1",
+            ]
+        status = subprocess.run(command, cwd=_ROOT, stdout=sys.stderr).returncode
+        if status:
+            raise UserError(f"{directory}: its experiment ended with status {status}")
+    return json.loads(evaluation.read_text("utf8"))
+
+
+def samples(directory):
+    """Returns images that the exported model of a run draws."""
+    served = tf.saved_model.load(str(directory / "saved_model"))
+    draw = served.signatures["sample"]
+    num, seed = tf.constant(_NUM_SHOWN), tf.constant([0, 1])
+    return draw(num=num, seed=seed)["images"].numpy()
+
+
+def main():
+    """Trains what is missing, prints the table, draws the figure."""
+    for gan_type in _TYPES.value:
+        if gan_type not in GAN_TYPES:
+            raise UserError(f"--types={gan_type}: must be of {', '.join(GAN_TYPES)}")
+    dataset = load_images(_DATASET.value)
+    name = pathlib.Path(_DATASET.value).stem
+    print(
+        "| type | updates | Frechet distance | spread | kernel distance | precision | "
+        "recall | classes |"
+    )
+    print("|---|---:|---:|---:|---:|---:|---:|---:|")
+    rows = []
+    for gan_type in _TYPES.value:
+        critic_steps = make_gan(
+            gan_type, dataset.image_shape, base_channels=1
+        ).critic_steps
+        steps = dataset.steps_per_epoch(_BATCH_SIZE.value * critic_steps)
+        num_epochs = math.ceil(_UPDATES.value / steps)
+        directories = [
+            pathlib.Path(_RUNS.value, f"{gan_type}_{name}-{seed}")
+            for seed in range(_SEEDS.value)
+        ]
+        results = [
+            run(gan_type, num_epochs, seed, directory)
+            for seed, directory in enumerate(directories)
+        ]
+        rows.append(samples(directories[0]))
+        mean = {
+            key: np.mean([result[key] for result in results])
+            for key in ("kernel_distance", "precision", "recall")
+        }
+        distances = [result["frechet_distance"] for result in results]
+        spread = f"{np.std(distances, ddof=1):.1f}" if len(distances) > 1 else ""
+        classes = min(result["classes_covered"] for result in results)
+        print(
+            f"| {gan_type} | {results[0]['steps']:,} | {np.mean(distances):.1f} | "
+            f"{spread} | {mean['kernel_distance']:.2f} | {mean['precision']:.2f} | "
+            f"{mean['recall']:.2f} | {classes} |",
+            flush=True,
+        )
+    if _FIGURE.value:
+        pixels = image_grid(
+            np.concatenate(rows), num_columns=_NUM_SHOWN, value_range=(-1.0, 1.0)
+        )
+        write_picture(_FIGURE.value, pixels)
+
+
+if __name__ == "__main__":
+    run_experiment(main)
