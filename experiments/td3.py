@@ -8,7 +8,7 @@ from absl import flags
 from tfzoo.agents import TD3
 from tfzoo.training import run_experiment
 from tfzoo.training.agent_experiment import make_environment, train_and_finish
-from tfzoo.training.flags import define_at_least_zero
+from tfzoo.training.flags import define_at_least_zero, define_fraction
 from tfzoo.training.off_policy_experiment import (
     compile_continuous_control,
     continuous_control_options,
@@ -27,6 +27,7 @@ flags.DEFINE_enum(
 define_at_least_zero(
     "noise_stddev", 0.1, "Its sigma, in units of half the range of an action."
 )
+define_fraction("noise_theta", 0.15, "How fast noise that remembers drifts back.")
 flags.DEFINE_integer(
     "policy_delay", 2, "Gradient steps of the critics to one of the actor.", 1
 )
@@ -44,6 +45,7 @@ def main():
         environment.action_space,
         noise=FLAGS.noise,
         noise_stddev=FLAGS.noise_stddev,
+        noise_theta=FLAGS.noise_theta,
         policy_delay=FLAGS.policy_delay,
         target_noise=FLAGS.target_noise,
         target_noise_clip=FLAGS.target_noise_clip,

@@ -1,5 +1,8 @@
 """The replay buffer against lists of episodes."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -256,6 +259,62 @@ def test_images_stay_bytes_and_memory_is_what_the_arithmetic_says():
     for observation in batch.observation.numpy():
         assert observation[..., -1:].tobytes() in newest
         np.testing.assert_array_equal(observation, observation[..., -1:].repeat(4, -1))
+
+
+_MEMORY = """
+import resource, sys
+import tensorflow as tf
+from tfzoo import random
+from tfzoo.agents import Trajectory
+from tfzoo.agents.replay import ReplayBuffer
+
+def peak():
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+def grown(capacity):
+    # How much the peak rises by a buffer that is filled and read, and its size.
+    before = peak()
+    replay = ReplayBuffer(
+        capacity, 2, tf.TensorSpec([128]), tf.TensorSpec([], tf.int32)
+    )
+
+    @tf.function(jit_compile=sys.argv[1] == "xla")
+    def turn(seed):
+        shape, flags = [8, 2], tf.zeros([8, 2], tf.bool)
+        observation = random.normal([*shape, 128], seed)
+        replay.add(
+            Trajectory(
+                observation,
+                tf.zeros(shape, tf.int32),
+                tf.zeros(shape),
+                flags,
+                flags,
+                observation,
+            )
+        )
+        indices, _ = replay.sample(32, seed)
+        return tf.reduce_sum(replay.transitions(indices).observation)
+
+    for number in range(20):
+        turn(random.make_seed(number))
+    return peak() - before, replay.nbytes
+
+grown(1_000)
+print(*grown(400_000))
+"""
+
+
+@pytest.mark.parametrize("mode", ["graph", "xla"])
+def test_memory_is_that_of_what_is_stored(mode):
+    output = subprocess.run(
+        [sys.executable, "-c", _MEMORY, mode],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    growth, nbytes = map(int, output.split())
+    assert nbytes > 200e6
+    assert 0.9 * nbytes < growth < 1.3 * nbytes
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -11,6 +11,8 @@ from gymnasium import spaces
 
 from tests.environments.optional_packages import needs_atari, needs_mujoco
 from tfzoo.environments import HostEnvironment, UnsupportedSpaceError
+from tfzoo.environments.gymnasium_recipe import recipe_for
+from tfzoo.environments.gymnasium_wrappers import ending_with_a_life
 
 VECTORIZATIONS = ("sync", "async")
 
@@ -283,12 +285,76 @@ def test_reacher_charges_for_the_action_that_it_is_given(action_bounds, charged)
     assert rewards[0] - rewards[1] == pytest.approx(2 * charged**2, rel=1e-5)
 
 
+class Lives(gym.Env):
+    """A game of three lives, one of which ends in every second step; at 6 it is over.
+
+    An observation is the number of steps since the game began.
+    """
+
+    observation_space = spaces.Discrete(100)
+    action_space = spaces.Discrete(2)
+
+    class ale:
+        """What Atari games tell of themselves."""
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.num_steps = 0
+        self.ale.lives = lambda: 3 - self.num_steps // 2
+        return 0, {}
+
+    def step(self, action):
+        self.num_steps += 1
+        return self.num_steps, 1.0, self.num_steps >= 6, False, {}
+
+
+def test_an_episode_ends_with_a_life_and_the_game_goes_on():
+    environment = ending_with_a_life()(Lives())
+    assert environment.reset(seed=0)[0] == 0
+    ends = []
+    for _ in range(2):
+        observations = []
+        terminated = False
+        while not terminated:
+            observation, _, terminated, truncated, _ = environment.step(1)
+            assert not truncated
+            observations.append(observation)
+        ends.append(observations)
+        # The next episode begins with a step that does nothing.
+        begun, _ = environment.reset()
+        assert begun == observations[-1] + 1
+    assert ends == [[1, 2], [4]]
+    # The last life: the game is over, and begins anew.
+    assert environment.step(1)[2]
+    assert environment.reset()[0] == 0
+    # A seed begins a new game as well.
+    environment.step(1)
+    assert environment.reset(seed=1)[0] == 0
+
+
+@needs_atari
+def test_agents_are_evaluated_on_whole_games():
+    with HostEnvironment("ALE/Breakout-v5", life_loss=True) as environment:
+        with environment.with_num_envs(2) as copies:
+            assert "life_loss" not in copies.environment_kwargs
+        assert environment.environment_kwargs["life_loss"]
+
+
+@needs_atari
+@pytest.mark.parametrize("probability", [0.0, 0.25])
+def test_actions_stick_with_the_probability_that_is_given(probability):
+    recipe = recipe_for("ALE/Pong-v5", repeat_action_probability=probability)
+    game = recipe.make().unwrapped
+    assert game.ale.getFloat("repeat_action_probability") == probability
+
+
 @needs_atari
 @pytest.mark.parametrize("vectorization", VECTORIZATIONS)
 def test_atari(vectorization):
     with HostEnvironment(
         "ALE/Pong-v5", 2, vectorization=vectorization, repeat_action_probability=0.0
     ) as environment:
+        assert environment.frame_stack == 4
         observation = environment.reset(0)
         for t in range(5):
             step = environment.step(np.array([t % 3, 2], np.int32))

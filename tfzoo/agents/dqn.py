@@ -16,10 +16,11 @@ on steps drawn from a replay buffer, Q' being an older copy of Q. Switches add
     "quantile" QR-DQN (Dabney et al. 2017, arXiv:1710.10044).
 
 All at once are Rainbow (Hessel et al. 2017, arXiv:1710.02298), but that priorities of
-distributions are their losses, not divergences, and that Q has one noise in both of its
-parts of a double target. Unlike in many
-implementations an episode that is cut off by a time limit is bootstrapped, by n steps
-as by one, from the observation that it was cut off at.
+distributions are their losses, not divergences; that with `double` the online network
+chooses a' with the noise that it also learns with, where Rainbow draws another; and
+that gradients are not scaled by 1/sqrt(2) where the dueling streams meet. Unlike in
+many implementations an episode that is cut off by a time limit is bootstrapped, by n
+steps as by one, from the observation that it was cut off at.
 """
 
 import math

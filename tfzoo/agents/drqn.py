@@ -180,7 +180,8 @@ class DRQN(DQN):
 
     def q_values(self, observation):
         """Returns the values of all actions, [B, A], at the beginning of an episode."""
-        return self.step_values(observation, self.initial_memory(len(observation)))[0]
+        memory = self.initial_memory(tf.shape(observation)[0])
+        return self.step_values(observation, memory)[0]
 
     def call(self, observation):
         """Returns the greedy actions [B] at the beginning of an episode."""

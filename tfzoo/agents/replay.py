@@ -89,8 +89,8 @@ class ReplayBuffer(tf.Module):
       action: the `tf.TensorSpec` of one action.
       memory: the `tf.TensorSpec`s of what a recurrent agent remembers, nested as it
         is; stored with each step.
-      frame_stack: how many frames the last axis of an observation holds; each is
-        stored once.
+      frame_stack: how many frames the last axis of an observation holds, the oldest
+        first, of which the environment adds one in each step; each is stored once.
       priority_exponent: alpha, at least 0; None for uniform sampling.
 
     Attributes:

@@ -51,11 +51,13 @@ class Recipe(NamedTuple):
       spec: the `gymnasium.envs.registration.EnvSpec`.
       arguments: keyword arguments for `gymnasium.make`.
       wrappers: functions from environment to environment, applied in this order.
+      frame_stack: how many frames the last axis of an observation holds.
     """
 
     spec: Any
     arguments: dict
     wrappers: list
+    frame_stack: int = 1
 
     def make(self):
         """Returns one copy, a `gymnasium.Env`."""
@@ -118,7 +120,9 @@ def recipe_for(id, max_episode_steps=None, **environment_kwargs):
             ),
         ),
     ]
-    return Recipe(spec, {"frameskip": 1, **arguments}, wrappers)
+    return Recipe(
+        spec, {"frameskip": 1, **arguments}, wrappers, frame_stack=_ATARI_FRAME_STACK
+    )
 
 
 @contextlib.contextmanager

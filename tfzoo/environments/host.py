@@ -37,6 +37,10 @@ class HostEnvironment(Environment):
       action_bounds, reward_transform: see `Environment`.
       **environment_kwargs: arguments of the environment itself.
 
+    Attributes:
+      frame_stack: how many frames the last axis of an observation holds, 4 for Atari
+        games and 1 for others.
+
     Raises:
       UnknownEnvironmentError: if no such environment is registered.
       UnsupportedSpaceError: if agents cannot handle one of its spaces.
@@ -69,6 +73,7 @@ class HostEnvironment(Environment):
         self.vectorization = vectorization
         self.environment_kwargs = environment_kwargs
         recipe = recipe_for(id, max_episode_steps, **environment_kwargs)
+        self.frame_stack = recipe.frame_stack
         if max_episode_steps is None:
             self.max_episode_steps = recipe.spec.max_episode_steps
         # One copy tells the spaces, so that nothing is started that is refused.

@@ -18,7 +18,6 @@ flags.disclaim_key_flags()
 
 FLAGS = flags.FLAGS
 # The frames that Gymnasium's wrapper stacks for Atari.
-_ATARI_FRAMES = 4
 
 
 def define_off_policy_flags(
@@ -106,10 +105,9 @@ def off_policy_options(environment):
     """Returns the agent's arguments that `define_off_policy_flags` has flags for.
 
     Args:
-      environment: what the agent is for; images are stacks of four frames.
+      environment: what the agent is for.
     """
     beta = FLAGS.importance_exponent
-    is_atari = "ALE/" in FLAGS.env and len(environment.observation_space.shape) == 3
     return {
         **{
             name: FLAGS[name].value
@@ -129,7 +127,8 @@ def off_policy_options(environment):
         "importance_exponent": keras.optimizers.schedules.PolynomialDecay(
             beta, FLAGS.steps, 1.0
         ),
-        "frame_stack": _ATARI_FRAMES if is_atari else 1,
+        # Environments in the graph have none.
+        "frame_stack": getattr(environment, "frame_stack", 1),
     }
 
 
