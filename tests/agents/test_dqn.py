@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from tests.losses.test_q_learning import projection_by_the_paper
 from tfzoo import random
-from tfzoo.agents import DQN, Transitions, q_network
+from tfzoo.agents import DQN, Trajectory, Transitions, q_network
+from tfzoo.agents.replay import ReplayBuffer
 from tfzoo.environments import CartPole, UnsupportedSpaceError, make
 from tfzoo.layers import NoisyDense
 
@@ -318,7 +319,7 @@ def test_host_and_graph_environments_are_learned_from_alike():
     assert int(agent.replay.num_added) == 15
 
 
-def test_a_chain_is_learned_exactly():
+def test_the_values_of_a_chain_are_learned():
     """A time limit that is bootstrapped: values are those of an endless episode."""
     agent = table_agent(
         np.zeros((3, 2), np.float32),
@@ -328,9 +329,6 @@ def test_a_chain_is_learned_exactly():
         replay_capacity=64,
         batch_size=64,
     )
-    from tfzoo.agents import Trajectory
-    from tfzoo.agents.replay import ReplayBuffer
-
     replay = ReplayBuffer(
         64, 1, tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.int32)
     )

@@ -162,6 +162,9 @@ class DDPG(ContinuousControlAgent):
 class TD3(DDPG):
     """Twin delayed DDPG: `DDPG` with the defaults of arXiv:1802.09477.
 
+    But for networks and batches: those of all agents here, 256-256 and 256, stand in
+    place of the paper's 400-300 and 100.
+
     Args:
       observation_space, action_space: see `ContinuousControlAgent`.
       **kwargs: see `DDPG`.
