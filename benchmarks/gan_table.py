@@ -10,15 +10,13 @@ is taken as it is, what was killed is resumed. The table is Markdown, on stdout:
 over seeds, and the standard deviation (of the sample) of the Frechet distance.
 """
 
-import json
 import math
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import tensorflow as tf
 from absl import flags
+from experiment_runs import finished_experiment
 
 from tfzoo.datasets import load_images
 from tfzoo.models import GAN_TYPES, make_gan
@@ -35,37 +33,22 @@ _RUNS = flags.DEFINE_string("runs", "runs/results", "Where the runs are.")
 _CACHE_DIR = flags.DEFINE_string("cache_dir", "~/.cache/tfzoo", "Of classifiers.")
 _FIGURE = flags.DEFINE_string("figure", None, "Where to draw samples, if anywhere.")
 
-_ROOT = pathlib.Path(__file__).parents[1]
 _NUM_SHOWN = 20
 
 
 def run(gan_type, num_epochs, seed, directory):
-    """Runs, resumes or finds one experiment; returns its scores.
-
-    Raises:
-      UserError: if the experiment fails.
-    """
-    evaluation = directory / "evaluation.json"
-    if not evaluation.exists():
-        command = [sys.executable, "experiments/gan.py"]
-        command += [f"--run_dir={directory.absolute()}"]
-        if (directory / "flags.txt").exists():
-            command += ["--resume"]
-        else:
-            command += [
-                f"--gan={gan_type}",
-                f"--dataset={_DATASET.value}",
-                f"--num_epochs={num_epochs}",
-                f"--base_channels={_BASE_CHANNELS.value}",
-                f"--batch_size={_BATCH_SIZE.value}",
-                f"--cache_dir={_CACHE_DIR.value}",
-                f"--seed={seed}",
-                "--threads=1",
-            ]
-        status = subprocess.run(command, cwd=_ROOT, stdout=sys.stderr).returncode
-        if status:
-            raise UserError(f"{directory}: its experiment ended with status {status}")
-    return json.loads(evaluation.read_text("utf8"))
+    """Returns the scores of a run; see `finished_experiment`."""
+    arguments = [
+        f"--gan={gan_type}",
+        f"--dataset={_DATASET.value}",
+        f"--num_epochs={num_epochs}",
+        f"--base_channels={_BASE_CHANNELS.value}",
+        f"--batch_size={_BATCH_SIZE.value}",
+        f"--cache_dir={_CACHE_DIR.value}",
+        f"--seed={seed}",
+        "--threads=1",
+    ]
+    return finished_experiment("gan", directory, arguments)
 
 
 def samples(directory):
@@ -82,13 +65,15 @@ def main():
         if gan_type not in GAN_TYPES:
             raise UserError(f"--types={gan_type}: must be of {', '.join(GAN_TYPES)}")
     dataset = load_images(_DATASET.value)
+    if dataset.train.labels is None:
+        raise UserError(f"--dataset={_DATASET.value}: it has no labels to score by")
     name = pathlib.Path(_DATASET.value).stem
     print(
         "| type | updates | Frechet distance | spread | kernel distance | precision | "
         "recall | classes |"
     )
     print("|---|---:|---:|---:|---:|---:|---:|---:|")
-    rows = []
+    pictured = []
     for gan_type in _TYPES.value:
         critic_steps = make_gan(
             gan_type, dataset.image_shape, base_channels=1
@@ -103,7 +88,7 @@ def main():
             run(gan_type, num_epochs, seed, directory)
             for seed, directory in enumerate(directories)
         ]
-        rows.append(samples(directories[0]))
+        pictured.append(directories[0])
         mean = {
             key: np.mean([result[key] for result in results])
             for key in ("kernel_distance", "precision", "recall")
@@ -119,7 +104,9 @@ def main():
         )
     if _FIGURE.value:
         pixels = image_grid(
-            np.concatenate(rows), num_columns=_NUM_SHOWN, value_range=(-1.0, 1.0)
+            np.concatenate([samples(directory) for directory in pictured]),
+            num_columns=_NUM_SHOWN,
+            value_range=(-1.0, 1.0),
         )
         write_picture(_FIGURE.value, pixels)
 

@@ -12,13 +12,11 @@ fewest and the most are given.
 """
 
 import difflib
-import json
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 from absl import flags
+from experiment_runs import finished_experiment
 
 from tfzoo.training import UserError, learning_curve_panels, run_experiment
 
@@ -49,28 +47,10 @@ def check_config(config):
 
 
 def run(config, seed, directory):
-    """Runs, resumes or finds one experiment; returns its evaluation.
-
-    Raises:
-      UserError: if the experiment fails.
-    """
-    evaluation = directory / "evaluation.json"
-    if not evaluation.exists():
-        command = [sys.executable, f"experiments/{config.split('_')[0]}.py"]
-        if (directory / "flags.txt").exists():
-            command += ["--resume", f"--run_dir={directory.absolute()}"]
-        else:
-            flagfile = f"experiments/configs/{config}.flags"
-            command += [
-                f"--flagfile={flagfile}",
-                f"--seed={seed}",
-                f"--run_dir={directory.absolute()}",
-            ]
-            command += [] if seed == 0 else ["--noanimation"]
-        status = subprocess.run(command, cwd=_ROOT, stdout=sys.stderr).returncode
-        if status:
-            raise UserError(f"{directory}: its experiment ended with status {status}")
-    return json.loads(evaluation.read_text("utf8"))
+    """Returns the evaluation of a run; see `finished_experiment`."""
+    arguments = [f"--flagfile=experiments/configs/{config}.flags", f"--seed={seed}"]
+    arguments += [] if seed == 0 else ["--noanimation"]
+    return finished_experiment(config.split("_")[0], directory, arguments)
 
 
 def range_of(numbers):

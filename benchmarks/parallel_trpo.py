@@ -25,11 +25,10 @@ What is finished in --runs is taken as it is, what was killed is resumed.
 import csv
 import pathlib
 import statistics
-import subprocess
-import sys
 
 import numpy as np
 from absl import flags
+from experiment_runs import finished_experiment
 
 from tfzoo.training import UserError, run_experiment
 from tfzoo.training.figures import read_returns
@@ -93,30 +92,18 @@ _WORKERS = flags.DEFINE_list("workers", list("12345678"), "Their numbers, to mea
 _RUNS = flags.DEFINE_string("runs", "runs/parallel_trpo", "Where the runs are.")
 _FIGURE = flags.DEFINE_string("figure", None, "Where to draw the curves, if anywhere.")
 
-_ROOT = pathlib.Path(__file__).parents[1]
-
 
 def run(config, directory, arguments):
-    """Runs or resumes an experiment, unless it is finished.
-
-    Raises:
-      UserError: if the experiment fails.
-    """
-    if (directory / "evaluation.json").exists():
-        return
-    command = [sys.executable, "experiments/trpo.py"]
-    if (directory / "flags.txt").exists():
-        command += ["--resume", f"--run_dir={directory.absolute()}"]
-    else:
-        command += [
+    """Runs or resumes an experiment, unless it is finished."""
+    finished_experiment(
+        "trpo",
+        directory,
+        [
             f"--flagfile=experiments/configs/{config}.flags",
-            f"--run_dir={directory.absolute()}",
             "--noanimation",
             *arguments,
-        ]
-    status = subprocess.run(command, cwd=_ROOT, stdout=sys.stderr).returncode
-    if status:
-        raise UserError(f"{directory}: its experiment ended with status {status}")
+        ],
+    )
 
 
 def read_seconds(metrics):

@@ -101,7 +101,10 @@ def main():
         raise UserError("--conditional: --gan=infogan finds classes by itself")
     if FLAGS.stacked:
         if FLAGS.conditional or FLAGS.gan == "infogan":
-            raise UserError("--stacked: which classes come of themselves is counted")
+            raise UserError(
+                "--stacked: it counts classes that nobody asked for, and goes with "
+                "neither --conditional nor --gan=infogan"
+            )
         dataset = stacked_dataset(part_of_stacks)
     options = {"critic_steps": FLAGS.critic_steps} if FLAGS.critic_steps else {}
     with distribution_scope(FLAGS.distribute, "batches"):

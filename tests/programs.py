@@ -45,6 +45,7 @@ for line in sys.stdin:
                 [tf.config.LogicalDeviceConfiguration()] * devices,
             )
         sys.argv = argv
+        sys.path.insert(0, os.path.dirname(argv[0]))
         status = 0
         try:
             runpy.run_path(argv[0], run_name="__main__")

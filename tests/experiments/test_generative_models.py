@@ -198,7 +198,7 @@ def test_batches_are_split_over_two_devices(programs, tmp_path, name):
         ("gan", ("--gan=infogan", "--conditional"), "finds classes by itself"),
         ("gan", ("--gan=wgan_gp", "--batch_size=500"), "takes 2500 images"),
         ("gan", ("--num_scored=3",), "must be 0 or at least 10"),
-        ("gan", ("--stacked", "--conditional"), "is counted"),
+        ("gan", ("--stacked", "--conditional"), "classes that nobody asked"),
         ("gan", ("--stacked", "--channels=3"), "images must be [N, H, W, 1]"),
         ("vae_gan", ("--gamma=-1",), "must be finite and not negative"),
     ],

@@ -238,3 +238,6 @@ def test_a_clip_ratio_may_move():
     np.testing.assert_allclose(moving(targets, outputs), fixed(targets, outputs))
     again = PPOClipLoss.from_config(moving.get_config())
     np.testing.assert_allclose(again(targets, outputs), fixed(targets, outputs))
+    epsilon.assign(0.0)
+    again = PPOClipLoss.from_config(moving.get_config())
+    assert float(again(targets, outputs)) == float(moving(targets, outputs))

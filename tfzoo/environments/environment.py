@@ -52,11 +52,15 @@ class Environment:
 
     Attributes:
       observation_space, action_space: the Gymnasium spaces of one copy.
+      frame_stack: how many frames the last axis of an observation holds, 4 for Atari
+        games and 1 for others.
 
     Raises:
       ValueError: if a number is not a positive integer or `reward_transform` is not a
         function.
     """
+
+    frame_stack = 1
 
     def __init__(
         self,

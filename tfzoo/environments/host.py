@@ -37,10 +37,6 @@ class HostEnvironment(Environment):
       action_bounds, reward_transform: see `Environment`.
       **environment_kwargs: arguments of the environment itself.
 
-    Attributes:
-      frame_stack: how many frames the last axis of an observation holds, 4 for Atari
-        games and 1 for others.
-
     Raises:
       UnknownEnvironmentError: if no such environment is registered.
       UnsupportedSpaceError: if agents cannot handle one of its spaces.

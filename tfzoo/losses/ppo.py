@@ -10,6 +10,8 @@ below 20, so that a policy that has run away gives large but finite numbers, and
 stays between 1e-6 and 1e6, so that it can always come back.
 """
 
+import sys
+
 import keras
 import tensorflow as tf
 
@@ -124,9 +126,10 @@ class PPOClipLoss(PolicyLoss):
     def get_config(self):
         """Returns the constructor's arguments, epsilon as it is now.
 
-        A schedule that has come to 0 leaves a configuration that cannot be read back.
+        That of a schedule that has come to 0 is the least float above it, with which
+        losses are the same.
         """
-        clip_ratio = float(self.present_clip_ratio())
+        clip_ratio = max(float(self.present_clip_ratio()), sys.float_info.min)
         return {**super().get_config(), "clip_ratio": clip_ratio}
 
 

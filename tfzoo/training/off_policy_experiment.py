@@ -127,8 +127,7 @@ def off_policy_options(environment):
         "importance_exponent": keras.optimizers.schedules.PolynomialDecay(
             beta, FLAGS.steps, 1.0
         ),
-        # Environments in the graph have none.
-        "frame_stack": getattr(environment, "frame_stack", 1),
+        "frame_stack": environment.frame_stack,
     }
 
 

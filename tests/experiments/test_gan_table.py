@@ -1,0 +1,39 @@
+"""benchmarks/gan_table.py, which runs experiments as programs."""
+
+import json
+
+import numpy as np
+
+SCRIPT = "benchmarks/gan_table.py"
+
+
+def test_runs_that_are_finished_are_a_row(programs, tmp_path):
+    for seed, distance in enumerate([10.0, 12.0]):
+        path = tmp_path / f"wgan_digits-{seed}"
+        path.mkdir()
+        scores = {
+            "steps": 1004,
+            "frechet_distance": distance,
+            "kernel_distance": 3.0,
+            "precision": 0.5,
+            "recall": 0.25 + seed,
+            "classes_covered": 10 - seed,
+        }
+        (path / "evaluation.json").write_text(json.dumps(scores))
+    result = programs.run(SCRIPT, "--types=wgan", f"--runs={tmp_path}", "--seeds=2")
+    assert result.status == 0, result.stderr
+    row = "| wgan | 1,004 | 11.0 | 1.4 | 3.00 | 0.50 | 0.75 | 9 |"
+    assert result.stdout.splitlines()[-1] == row
+
+
+def test_what_cannot_be_scored_is_one_line(programs, tmp_path):
+    result = programs.run(SCRIPT, "--types=dcgan,gan", f"--runs={tmp_path}")
+    assert result.status == 1
+    (line,) = result.stderr.splitlines()
+    assert "--types=gan: must be of dcgan, " in line
+    unlabelled = tmp_path / "images.npz"
+    images = np.zeros((200, 8, 8), np.uint8)
+    np.savez(unlabelled, x_train=images, x_test=images)
+    result = programs.run(SCRIPT, f"--dataset={unlabelled}", f"--runs={tmp_path}")
+    assert result.status == 1
+    assert "it has no labels to score by" in result.stderr.splitlines()[-1]
