@@ -36,10 +36,13 @@ def test_losses_are_those_of_the_paper():
     posterior_seed, prior_seed = tf.unstack(random.split(seed, 2))
     noise = random.normal([6, 2], posterior_seed).numpy()
     latent = mean + np.exp(log_variance / 2) * noise
-    rebuilt = model.decode(latent)
-    drawn = model.decode(random.normal([6, 2], prior_seed))
+    latent = tf.concat([latent, random.normal([6, 2], prior_seed)], 0)
+    # Of one batch, which batch normalisation sees.
+    rebuilt, drawn = np.split(
+        tf.sigmoid(model.decoder(latent, training=True)).numpy(), 2
+    )
     (features, real), (rebuilt_features, fake), (_, prior) = (
-        [x.numpy() for x in model.discriminator(images)]
+        [x.numpy() for x in model.discriminator(images, training=True)]
         for images in (IMAGES, rebuilt, drawn)
     )
     kl = 0.5 * (mean**2 + np.exp(log_variance) - 1 - log_variance).sum(1).mean()

@@ -11,6 +11,7 @@ over the first training steps ("warm-up", Bowman et al. 2016, arXiv:1511.06349, 
 bound (see `tfzoo.losses.variational`).
 """
 
+import functools
 import math
 
 import keras
@@ -63,6 +64,8 @@ class VAE(GenerativeModel):
     """
 
     metric_names = ("elbo", "log_likelihood", "kl")
+    # Whether "conv" has batch normalisation in its decoder.
+    _decoder_batch_norm = False
 
     def __init__(
         self,
@@ -101,7 +104,10 @@ class VAE(GenerativeModel):
         outputs = self.distribution.num_parameters
         make_encoder, make_decoder = {
             "mlp": (mlp_encoder, mlp_decoder),
-            "conv": (conv_encoder, conv_decoder),
+            "conv": (
+                conv_encoder,
+                functools.partial(conv_decoder, batch_norm=self._decoder_batch_norm),
+            ),
         }[network]
         options = {"seed": seed}
         if hidden_units is not None:
@@ -311,9 +317,17 @@ def conv_encoder(image_shape, latent_size, *, hidden_units=(32, 64), seed=0):
 
 
 def conv_decoder(
-    latent_size, image_shape, *, num_parameters=1, hidden_units=(32, 64), seed=0
+    latent_size,
+    image_shape,
+    *,
+    num_parameters=1,
+    hidden_units=(32, 64),
+    batch_norm=False,
+    seed=0,
 ):
     """Returns a network from z to the parameters of pixels, [B, H, W, K C].
+
+    With `batch_norm`, there is batch normalisation before every ReLU.
 
     Raises:
       ValueError: if height and width cannot be halved once for each width.
@@ -328,7 +342,15 @@ def conv_decoder(
     seeds = weight_seeds(seed, 1)
     *others, last = hidden_units
     shape = height // factor, width // factor, last
-    outputs = _dense(math.prod(shape), seeds, "relu")(latent)
+
+    def activation(outputs):
+        if batch_norm:
+            outputs = keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(
+                outputs
+            )
+        return keras.layers.ReLU()(outputs)
+
+    outputs = activation(_dense(math.prod(shape), seeds)(latent))
     outputs = keras.layers.Reshape(shape)(outputs)
     widths = [*others[::-1], num_parameters * channels]
     for number, width in enumerate(widths, start=1):
@@ -337,9 +359,10 @@ def conv_decoder(
             4,
             2,
             "same",
-            activation="relu" if number < len(widths) else None,
             kernel_initializer=keras.initializers.GlorotUniform(next(seeds)),
         )(outputs)
+        if number < len(widths):
+            outputs = activation(outputs)
     return keras.Model(latent, outputs, name="decoder")
 
 

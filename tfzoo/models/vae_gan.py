@@ -45,7 +45,8 @@ class VAEGAN(VAE):
       discriminator: a `keras.Model` from images to features [B, ...] and logits [B, 1];
         by default convolutions.
       gamma: the weight of the features' error in the decoder's loss, at least 0.
-      network: "conv" or "mlp"; see `VAE`.
+      network: "conv" or "mlp"; see `VAE`. The decoder of "conv" has batch
+        normalisation.
       **options: of `VAE`: `latent_size`, `hidden_units`, `encoder`, `decoder`, `seed`.
         The decoder's outputs are logits of brightness, [B, H, W, C].
 
@@ -61,6 +62,8 @@ class VAEGAN(VAE):
 
     metric_names = ("kl", "feature_error", "discriminator_loss", "generator_loss")
     remedy = "a lower --learning_rate or --gamma"
+    # Without it, logits run away to where the sigmoid is flat and images stay black.
+    _decoder_batch_norm = True
 
     def __init__(
         self, image_shape, *, discriminator=None, gamma=0.01, network="conv", **options
@@ -129,9 +132,12 @@ class VAEGAN(VAE):
         # One pass for both kinds of fakes.
         outputs = self.decoder_outputs(tf.concat([latent, prior], 0), training=training)
         fakes = self.distribution.mean(outputs)
-        features, logits = self.judge(tf.concat([images, fakes], 0), training)
-        real_logits, fake_logits = tf.split(logits, [tf.shape(images)[0], -1])
-        real_features, rebuilt_features, _ = tf.split(features, 3)
+        rebuilt, drawn = tf.split(fakes, 2)
+        # One pass for each kind, so that batch normalisation does not tell them apart.
+        real_features, real_logits = self.judge(images, training)
+        rebuilt_features, rebuilt_logits = self.judge(rebuilt, training)
+        _, drawn_logits = self.judge(drawn, training)
+        fake_logits = tf.concat([rebuilt_logits, drawn_logits], 0)
 
         kl = tf.reduce_mean(
             tf.reduce_sum(gaussian_kl_divergence(mean, log_variance), axis=-1)
@@ -162,32 +168,37 @@ class VAEGAN(VAE):
         return tf.cast(features, tf.float32), tf.cast(logits, tf.float32)
 
 
-def feature_discriminator(image_shape, *, hidden_units=(32, 64, 128), seed=0):
+def feature_discriminator(image_shape, *, hidden_units=(32, 64), seed=0):
     """Returns a network from images to features and logits [B, 1].
+
+    Batch normalisation keeps the features' scale, which the discriminator would
+    otherwise change at will, and with it what their error weighs.
 
     Args:
       image_shape: (H, W, C).
-      hidden_units: the channels of the convolutions, all but the first of which halve
-        height and width; the features are the last one's.
+      hidden_units: the channels of the convolutions, which halve height and width each;
+        the features are the last one's.
       seed: an integer.
     """
     image = outputs = keras.Input(image_shape, name="image")
-    seeds = weight_seeds(seed, 2)
+    # DCGAN's initial weights.
+    initializers = (
+        keras.initializers.RandomNormal(stddev=0.02, seed=number)
+        for number in weight_seeds(seed, 2)
+    )
     for number, channels in enumerate(hidden_units):
         outputs = keras.layers.Conv2D(
-            channels,
-            5,
-            2 if number else 1,
-            "same",
-            kernel_initializer=keras.initializers.HeNormal(next(seeds)),
+            channels, 4, 2, "same", kernel_initializer=next(initializers)
         )(outputs)
+        if number > 0:
+            outputs = keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(
+                outputs
+            )
         outputs = keras.layers.LeakyReLU(0.2)(outputs)
     features = outputs
-    outputs = keras.layers.Dense(
-        256, kernel_initializer=keras.initializers.HeNormal(next(seeds))
-    )(keras.layers.Flatten()(outputs))
+    outputs = keras.layers.Dense(256, kernel_initializer=next(initializers))(
+        keras.layers.Flatten()(outputs)
+    )
     outputs = keras.layers.LeakyReLU(0.2)(outputs)
-    logits = keras.layers.Dense(
-        1, kernel_initializer=keras.initializers.GlorotUniform(next(seeds))
-    )(outputs)
+    logits = keras.layers.Dense(1, kernel_initializer=next(initializers))(outputs)
     return keras.Model(image, [features, logits], name="discriminator")
