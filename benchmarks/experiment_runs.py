@@ -7,31 +7,50 @@ import sys
 
 from tfzoo.training import UserError
 
-_ROOT = pathlib.Path(__file__).parents[1]
+_EXPERIMENTS = pathlib.Path(__file__).parents[1] / "experiments"
+CONFIGS = _EXPERIMENTS / "configs"
 
 
 def finished_experiment(name, directory, flags):
     """Runs, resumes or finds an experiment; returns its evaluation, a dict.
 
-    What is finished is taken as it is: where flags change, the folder is to be emptied
-    or another one named.
-
     Args:
       name: of the file in experiments.
       directory: its run directory.
-      flags: those of a run that is begun, a list.
+      flags: those of a run that is begun, a list. A run that is there must have been
+        begun with the same; what is in a flagfile is not compared.
 
     Raises:
-      UserError: if the experiment fails.
+      UserError: if the run that is there has other flags, or the experiment fails.
     """
     directory = pathlib.Path(directory).absolute()
     evaluation = directory / "evaluation.json"
+    if (directory / "flags.txt").exists():
+        _check_flags(directory, flags)
+        flags = ["--resume"]
     if not evaluation.exists():
-        if (directory / "flags.txt").exists():
-            flags = ["--resume"]
-        command = [sys.executable, f"experiments/{name}.py", *flags]
+        command = [sys.executable, str(_EXPERIMENTS / f"{name}.py"), *flags]
         command += [f"--run_dir={directory}"]
-        status = subprocess.run(command, cwd=_ROOT, stdout=sys.stderr).returncode
+        status = subprocess.run(command, stdout=sys.stderr).returncode
         if status:
             raise UserError(f"{directory}: its experiment ended with status {status}")
     return json.loads(evaluation.read_text("utf8"))
+
+
+def _check_flags(directory, flags):
+    lines = (directory / "flags.txt").read_text("utf8").splitlines()
+    recorded = dict(line.split("=", 1) for line in lines if "=" in line)
+    for flag in flags:
+        name, _, value = flag.partition("=")
+        if name in recorded and _number(value) != _number(recorded[name]):
+            raise UserError(
+                f"{directory}: it was begun with {name}={recorded[name]}, not {flag}; "
+                "move it away, or name another folder by --runs"
+            )
+
+
+def _number(text):
+    try:
+        return float(text)
+    except ValueError:
+        return text

@@ -16,7 +16,7 @@ import pathlib
 
 import numpy as np
 from absl import flags
-from experiment_runs import finished_experiment
+from experiment_runs import CONFIGS, finished_experiment
 
 from tfzoo.training import UserError, learning_curve_panels, run_experiment
 
@@ -27,8 +27,6 @@ _SEEDS = flags.DEFINE_integer("seeds", 5, "How many seeds, from 0.", lower_bound
 _RUNS = flags.DEFINE_string("runs", "runs/results", "Where the runs are.")
 _FIGURE = flags.DEFINE_string("figure", None, "Where to draw the curves, if anywhere.")
 
-_ROOT = pathlib.Path(__file__).parents[1]
-
 
 def check_config(config):
     """Refuses a name that no file in experiments/configs has.
@@ -36,7 +34,7 @@ def check_config(config):
     Raises:
       UserError: with the nearest names.
     """
-    names = {path.stem for path in (_ROOT / "experiments/configs").glob("*.flags")}
+    names = {path.stem for path in CONFIGS.glob("*.flags")}
     if config not in names:
         near = difflib.get_close_matches(config, sorted(names), cutoff=0.3)
         raise UserError(
@@ -48,7 +46,7 @@ def check_config(config):
 
 def run(config, seed, directory):
     """Returns the evaluation of a run; see `finished_experiment`."""
-    arguments = [f"--flagfile=experiments/configs/{config}.flags", f"--seed={seed}"]
+    arguments = [f"--flagfile={CONFIGS}/{config}.flags", f"--seed={seed}"]
     arguments += [] if seed == 0 else ["--noanimation"]
     return finished_experiment(config.split("_")[0], directory, arguments)
 

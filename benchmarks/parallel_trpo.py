@@ -28,7 +28,7 @@ import statistics
 
 import numpy as np
 from absl import flags
-from experiment_runs import finished_experiment
+from experiment_runs import CONFIGS, finished_experiment
 
 from tfzoo.training import UserError, run_experiment
 from tfzoo.training.figures import read_returns
@@ -99,7 +99,7 @@ def run(config, directory, arguments):
         "trpo",
         directory,
         [
-            f"--flagfile=experiments/configs/{config}.flags",
+            f"--flagfile={CONFIGS}/{config}.flags",
             "--noanimation",
             *arguments,
         ],

@@ -26,6 +26,17 @@ def test_runs_that_are_finished_are_a_row(programs, tmp_path):
     assert result.stdout.splitlines()[-1] == row
 
 
+def test_a_run_that_was_begun_with_other_flags_is_refused(programs, tmp_path):
+    path = tmp_path / "dcgan_digits-0"
+    path.mkdir()
+    (path / "flags.txt").write_text("# experiment: gan\n--seed=0\n--num_epochs=3\n")
+    (path / "evaluation.json").write_text("{}")
+    result = programs.run(SCRIPT, "--updates=1", f"--runs={tmp_path}")
+    assert result.status == 1
+    line = result.stderr.splitlines()[-1]
+    assert f"{path}: it was begun with --num_epochs=3, not --num_epochs=1" in line
+
+
 def test_what_cannot_be_scored_is_one_line(programs, tmp_path):
     result = programs.run(SCRIPT, "--types=dcgan,gan", f"--runs={tmp_path}")
     assert result.status == 1

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tests.devices import two_devices
 from tfzoo import random
-from tfzoo.models import VAEGAN
+from tfzoo.models import VAE, VAEGAN
 from tfzoo.models.vae_gan import feature_discriminator
 
 SHAPE = (8, 8, 1)
@@ -83,6 +83,24 @@ def test_each_network_steps_down_its_own_loss_alone():
         variables = getattr(model, name).trainable_variables
         for variable, value in zip(variables, expected[name], strict=True):
             np.testing.assert_allclose(variable, value, rtol=1e-4, atol=1e-6)
+
+
+def test_moving_statistics_of_the_discriminator_are_those_of_real_images():
+    model, alone = make(), make()
+    model.fit(IMAGES, batch_size=6, shuffle=False, verbose=0)
+    alone.discriminator(IMAGES, training=True)
+    means, variances = (v.numpy() for v in model.discriminator.non_trainable_variables)
+    expected = [v.numpy() for v in alone.discriminator.non_trainable_variables]
+    assert np.abs(means).max() > 0
+    np.testing.assert_allclose(means, expected[0], rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(variances, expected[1], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("model", "normalized"), [(VAEGAN, True), (VAE, False)])
+def test_the_decoder_is_normalised_beside_a_discriminator(model, normalized):
+    decoder = model(SHAPE, network="conv").decoder
+    kinds = [type(layer) for layer in decoder.layers]
+    assert (keras.layers.BatchNormalization in kinds) == normalized
 
 
 def test_two_devices_take_the_mean_of_their_steps():

@@ -126,8 +126,8 @@ class PPOClipLoss(PolicyLoss):
     def get_config(self):
         """Returns the constructor's arguments, epsilon as it is now.
 
-        That of a schedule that has come to 0 is the least float above it, with which
-        losses are the same.
+        That of a schedule that has come to 0 is the least normal float above it, with
+        which losses are the same.
         """
         clip_ratio = max(float(self.present_clip_ratio()), sys.float_info.min)
         return {**super().get_config(), "clip_ratio": clip_ratio}

@@ -281,11 +281,11 @@ class GAN(GenerativeModel):
           training: whether batch normalisation takes its statistics from this batch.
           keep_state: whether moving statistics stay as they are in training, too.
         """
-        return _run(self.generator, latent, classes, training, keep_state)
+        return run_network(self.generator, latent, classes, training, keep_state)
 
     def judge(self, images, classes, training, keep_state=True):
         """Returns the discriminator's logits, [B, 1]; see `generate`."""
-        return _run(self.discriminator, images, classes, training, keep_state)
+        return run_network(self.discriminator, images, classes, training, keep_state)
 
     def call(self, latent, labels=None):
         """Returns images [B, H, W, C] of the averaged generator.
@@ -295,7 +295,7 @@ class GAN(GenerativeModel):
           labels: int32 [B] for a conditional GAN.
         """
         classes = None if labels is None else tf.one_hot(labels, self.num_classes)
-        return _run(self.averaged_generator, latent, classes)
+        return run_network(self.averaged_generator, latent, classes)
 
     def sample(self, num, seed=0, labels=None):
         """Returns images [num, H, W, C] of the averaged generator.
@@ -494,8 +494,8 @@ def draw_noise(prior, shape, seed):
     return random.uniform(shape, seed, -1.0, 1.0)
 
 
-def _run(network, inputs, classes, training=False, keep_state=True):
-    """Returns the outputs of a network, float32."""
+def run_network(network, inputs, classes=None, training=False, keep_state=True):
+    """Returns the outputs of a network, float32; see `GAN.generate`."""
     inputs = tf.convert_to_tensor(inputs)
     if classes is not None:
         inputs = [inputs, tf.convert_to_tensor(classes)]

@@ -350,7 +350,8 @@ def conv_decoder(
             )
         return keras.layers.ReLU()(outputs)
 
-    outputs = activation(_dense(math.prod(shape), seeds)(latent))
+    dense = _dense(math.prod(shape), seeds, use_bias=not batch_norm)
+    outputs = activation(dense(latent))
     outputs = keras.layers.Reshape(shape)(outputs)
     widths = [*others[::-1], num_parameters * channels]
     for number, width in enumerate(widths, start=1):
@@ -359,6 +360,7 @@ def conv_decoder(
             4,
             2,
             "same",
+            use_bias=not batch_norm or number == len(widths),
             kernel_initializer=keras.initializers.GlorotUniform(next(seeds)),
         )(outputs)
         if number < len(widths):
@@ -366,9 +368,10 @@ def conv_decoder(
     return keras.Model(latent, outputs, name="decoder")
 
 
-def _dense(units, seeds, activation=None):
+def _dense(units, seeds, activation=None, use_bias=True):
     return keras.layers.Dense(
         units,
         activation,
+        use_bias,
         kernel_initializer=keras.initializers.GlorotUniform(next(seeds)),
     )

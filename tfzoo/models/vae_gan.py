@@ -24,6 +24,7 @@ import tensorflow as tf
 
 from tfzoo import random
 from tfzoo.losses import GaussianPixels, gaussian_kl_divergence, non_saturating_loss
+from tfzoo.models.gan import run_network
 from tfzoo.models.generative_model import weight_seeds
 from tfzoo.models.vae import VAE
 
@@ -129,12 +130,15 @@ class VAEGAN(VAE):
         mean, log_variance = self.encode(images, training=training)
         latent = self.draw_latent(mean, log_variance, posterior_seed)
         prior = random.normal(tf.shape(latent), prior_seed)
-        # One pass for both kinds of fakes.
+        # The decoder sees both kinds of z in one batch, as it has one set of moving
+        # statistics to serve with.
         outputs = self.decoder_outputs(tf.concat([latent, prior], 0), training=training)
         fakes = self.distribution.mean(outputs)
         rebuilt, drawn = tf.split(fakes, 2)
-        # One pass for each kind, so that batch normalisation does not tell them apart.
-        real_features, real_logits = self.judge(images, training)
+        # The discriminator sees each kind alone: in a batch of real images and fakes,
+        # batch normalisation would tell them apart. Moving statistics are those of real
+        # images.
+        real_features, real_logits = self.judge(images, training, keep_state=False)
         rebuilt_features, rebuilt_logits = self.judge(rebuilt, training)
         _, drawn_logits = self.judge(drawn, training)
         fake_logits = tf.concat([rebuilt_logits, drawn_logits], 0)
@@ -161,18 +165,26 @@ class VAEGAN(VAE):
             "generator_loss": generator,
         }
 
-    def judge(self, images, training=False):
-        """Returns the features [B, F] and the logits [B, 1] of images [B, H, W, C]."""
-        features, logits = self.discriminator(images, training=training)
-        features = tf.reshape(features, [tf.shape(images)[0], -1])
-        return tf.cast(features, tf.float32), tf.cast(logits, tf.float32)
+    def judge(self, images, training=False, keep_state=True):
+        """Returns the features [B, F] and the logits [B, 1] of images [B, H, W, C].
+
+        Args:
+          images: float32.
+          training, keep_state: see `GAN.generate`.
+        """
+        features, logits = run_network(
+            self.discriminator, images, training=training, keep_state=keep_state
+        )
+        return tf.reshape(features, [tf.shape(images)[0], -1]), logits
 
 
 def feature_discriminator(image_shape, *, hidden_units=(32, 64), seed=0):
     """Returns a network from images to features and logits [B, 1].
 
-    Batch normalisation keeps the features' scale, which the discriminator would
-    otherwise change at will, and with it what their error weighs.
+    Batch normalisation, after all convolutions but the first, slows the discriminator
+    down as in DCGAN, and keeps the features' scale near 1, and with it what their error
+    weighs. While training, means and scales of the channels are those of each batch: in
+    these, images and what is made of them cannot differ.
 
     Args:
       image_shape: (H, W, C).
@@ -188,7 +200,12 @@ def feature_discriminator(image_shape, *, hidden_units=(32, 64), seed=0):
     )
     for number, channels in enumerate(hidden_units):
         outputs = keras.layers.Conv2D(
-            channels, 4, 2, "same", kernel_initializer=next(initializers)
+            channels,
+            4,
+            2,
+            "same",
+            use_bias=number == 0,
+            kernel_initializer=next(initializers),
         )(outputs)
         if number > 0:
             outputs = keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(
