@@ -16,6 +16,7 @@ FUNCTIONS = {
     "permutation of a power of four": lambda seed: random.permutation(1024, seed),
     "fold_in": lambda seed: random.fold_in(seed, 7),
     "split": lambda seed: random.split(seed, 3),
+    "numbered": lambda seed: random.numbered(seed, 6, 7),
 }
 
 
@@ -34,6 +35,18 @@ def test_same_seed_same_numbers_and_other_seed_others():
     np.testing.assert_array_equal(random.bits([64], SEED), random.bits([64], again))
     other = random.bits([64], random.make_seed(6))
     assert np.mean(random.bits([64], SEED).numpy() == other.numpy()) < 0.1
+
+
+def test_seeds_of_a_table_are_distinct_and_their_draws_unlike():
+    table = [random.numbered(SEED, row, n) for row in range(40) for n in range(40)]
+    assert len({tuple(seed.numpy()) for seed in table}) == 1_600
+    numbers = [random.uniform([32], seed).numpy() for seed in table]
+    distribution = scipy.stats.uniform(0, 1)
+    assert scipy.stats.kstest(np.ravel(numbers), distribution.cdf).pvalue > 0.01
+    # Neighbours along a row and along a column.
+    numbers = np.reshape(numbers, [40, 40, 32])
+    for one, two in ((numbers[1:], numbers[:-1]), (numbers[:, 1:], numbers[:, :-1])):
+        assert abs(np.corrcoef(one.ravel(), two.ravel())[0, 1]) < 0.02
 
 
 def test_uniform_numbers_are_uniform():

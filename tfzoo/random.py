@@ -53,6 +53,17 @@ def fold_in(seed, data):
     return tf.bitcast(bits([2], mixed), tf.int32)
 
 
+def numbered(seed, row, number=0):
+    """Returns the seed, int32 [2], at the integers (`row`, `number`) of a table.
+
+    The seeds of a table are distinct, and none costs a draw, as each of `fold_in` does.
+    Those of column 0 may be numbered along their rows; further tables of them would
+    have seeds in common.
+    """
+    row, number = tf.cast(row, tf.int32), tf.cast(number, tf.int32)
+    return tf.stack([seed[0] ^ row * 0x2545F491, seed[1] + number])
+
+
 def split(seed, num):
     """Returns `num` new seeds as one int32 tensor [num, 2]; unstack it to use them."""
     return tf.bitcast(bits([num, 2], seed), tf.int32)

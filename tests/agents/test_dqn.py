@@ -10,6 +10,7 @@ import tensorflow as tf
 from tests.losses.test_q_learning import projection_by_the_paper
 from tfzoo import random
 from tfzoo.agents import DQN, Trajectory, Transitions, q_network
+from tfzoo.agents.networks import copy_of
 from tfzoo.agents.replay import ReplayBuffer
 from tfzoo.environments import CartPole, UnsupportedSpaceError, make
 from tfzoo.layers import NoisyDense
@@ -151,6 +152,40 @@ def test_soft_targets():
     np.testing.assert_allclose(
         agent.target_network.get_weights()[0], 0.9 * TARGET + 0.1 * online, rtol=1e-6
     )
+
+
+@pytest.mark.parametrize("double", [False, True])
+def test_a_target_copied_after_every_step_is_the_network_itself(double):
+    environment = CartPole(num_envs=4)
+
+    def weights(keeps_copy):
+        agent = DQN(
+            environment.observation_space,
+            environment.action_space,
+            network_options={"hidden_units": (16,)},
+            double=double,
+            learning_starts=8,
+            target_period=1,
+            seed=3,
+        )
+        assert agent.target_network is agent.network
+        if keeps_copy:
+            agent.target_network = copy_of(agent.network)
+        return weights_after(agent, environment, 80)[0]
+
+    for one, two in zip(weights(False), weights(True), strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"target_rate": 0.5}, {"noisy": True}])
+def test_a_target_that_differs_has_a_network_of_its_own(options):
+    agent = DQN(
+        gym.spaces.Box(-1.0, 1.0, (4,)),
+        gym.spaces.Discrete(2),
+        target_period=1,
+        **options,
+    )
+    assert agent.target_network is not agent.network
 
 
 def test_the_dueling_network_has_advantages_of_mean_zero():

@@ -176,7 +176,9 @@ class DQN(OffPolicyAgent):
             isinstance(x, NoisyDense) for x in self.network._flatten_layers()
         ):
             raise ValueError("noisy=True needs a network with layers of NoisyDense")
-        self.target_network = copy_of(self.network)
+        # A copy made after each gradient step is the network itself.
+        is_copy = target_period > 1 or self.target_rate < 1 or noisy
+        self.target_network = copy_of(self.network) if is_copy else self.network
         self.built = True
 
     def make_network(self, **options):
@@ -301,11 +303,14 @@ class DQN(OffPolicyAgent):
         """Returns what the taken actions' values are moved to, [B, 1] or [B, K]."""
         next_features = self.preprocess(batch.next_observation)
         target = self.target_network(next_features, training=self.noisy)
-        chooser = target
-        if self.double:
-            chooser = self.network(next_features, training=self.noisy)
-        best = tf.argmax(self.action_values(chooser), axis=-1, output_type=tf.int32)
-        best = select_action(target, best)
+        if self.distribution is None and not self.double:
+            best = tf.reduce_max(target, axis=-1)
+        else:
+            chooser = target
+            if self.double:
+                chooser = self.network(next_features, training=self.noisy)
+            best = tf.argmax(self.action_values(chooser), axis=-1, output_type=tf.int32)
+            best = select_action(target, best)
         if self.distribution is None:
             return q_learning_target(batch.returns, batch.discount, best)[:, None]
         if self.distribution == "quantile":
@@ -349,7 +354,8 @@ class DQN(OffPolicyAgent):
         """Lets Q' follow Q, after each `target_period` gradient steps."""
         count = self.gradient_count.assign_add(1)
         due = self.target_period == 1 or count % self.target_period == 0
-        self.follow(self.target_network, self.network, due)
+        if self.target_network is not self.network:
+            self.follow(self.target_network, self.network, due)
 
     def resample_noise(self, network, seed):
         """Draws the noise of a network's noisy layers anew."""

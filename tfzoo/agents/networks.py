@@ -8,7 +8,10 @@ action values [B, A] or [B, A, K] for `q_network`.
 import keras
 import numpy as np
 
-from tfzoo.layers import DiagonalGaussianHead, NoisyDense
+from tfzoo.layers import DiagonalGaussianHead, NarrowDense, NoisyDense
+
+# The most outputs for which `NarrowDense` is faster.
+_NARROW = 8
 
 
 class _Seeds:
@@ -205,7 +208,8 @@ def q_network(
             return NoisyDense(
                 units, activation, seed=initializer.seed(), name=name, dtype=dtype
             )
-        return keras.layers.Dense(
+        layer = NarrowDense if units <= _NARROW else keras.layers.Dense
+        return layer(
             units,
             activation,
             kernel_initializer=initializer(2**0.5 if activation else 1.0),

@@ -260,11 +260,21 @@ class OffPolicyAgent(Agent):
             return random.integers(shape, seed, int(space.n))
         return space.low + random.uniform(shape, seed) * (space.high - space.low)
 
-    def learn(self, seed):
+    def iteration_seeds(self):
+        """Returns the seeds of the current iteration, to be numbered along their rows.
+
+        They are to act, for the environment, to sample and to update with. None is
+        drawn: where an iteration is a step, that takes as long as a small layer.
+        """
+        row = 4 * self.iterations.read_value()
+        return [random.numbered(self._base_seed, row + i) for i in range(4)]
+
+    def learn(self, sample_seed, update_seed):
         """Takes the gradient steps of an iteration, once learning has started.
 
         Args:
-          seed: int32 [2].
+          sample_seed: int32 [2].
+          update_seed: int32 [2].
 
         Returns:
           A dict of float32 scalars: "iterations", the gradient steps taken, and sums
@@ -275,11 +285,12 @@ class OffPolicyAgent(Agent):
         beta = self.value_at_step(self.importance_exponent)
 
         def step(i, sums):
-            sample_seed, update_seed = tf.unstack(
-                random.split(random.fold_in(seed, i), 2)
+            index, weight = self.replay.sample(
+                self.batch_size, random.numbered(sample_seed, 0, i), beta
             )
-            index, weight = self.replay.sample(self.batch_size, sample_seed, beta)
-            metrics, error = self.update(self.read_batch(index), weight, update_seed)
+            metrics, error = self.update(
+                self.read_batch(index), weight, random.numbered(update_seed, 0, i)
+            )
             if self.replay.tree is not None:
                 self.replay.update_priorities(index, error)
             return i + 1, {name: sums[name] + metrics[name] for name in sums}
@@ -309,12 +320,11 @@ class OffPolicyAgent(Agent):
 
     def iterate(self, environment):
         """Collects in an in-graph environment once, and learns; see `Agent.iterate`."""
-        collect_seed, learn_seed = self.iteration_seeds()
-        act_seed, step_seed = tf.unstack(random.split(collect_seed, 2))
+        act_seed, step_seed, *learn_seeds = self.iteration_seeds()
         trajectory, carried, episodes = collect_in_graph(
             environment,
             lambda t, observation, memory: self.explore_or_begin(
-                observation, memory, random.fold_in(act_seed, t)
+                observation, memory, random.numbered(act_seed, 0, t)
             ),
             self.read_carried(),
             self.num_steps,
@@ -322,7 +332,7 @@ class OffPolicyAgent(Agent):
         )
         self.assign_carried(carried)
         self._remember(environment, trajectory)
-        sums = {**episodes, **self.learn(learn_seed)}
+        sums = {**episodes, **self.learn(*learn_seeds)}
         self.iterations.assign_add(1)
         return sums
 
@@ -341,7 +351,7 @@ class OffPolicyAgent(Agent):
         num_envs = environment.num_envs
 
         def act(observation, memory, t):
-            seed = random.fold_in(self.iteration_seeds()[0], t)
+            seed = random.numbered(self.iteration_seeds()[0], 0, t)
             return self.explore_or_begin(observation, memory, seed)
 
         def remember(trajectory):
@@ -349,7 +359,7 @@ class OffPolicyAgent(Agent):
             self._remember(environment, trajectory)
 
         def learn():
-            sums = self.learn(self.iteration_seeds()[1])
+            sums = self.learn(*self.iteration_seeds()[2:])
             self.iterations.assign_add(1)
             return sums
 

@@ -27,6 +27,8 @@ from tfzoo.environments.errors import check_positive_integer
 
 # What a row holds.
 _STEP, _TERMINATED, _END = 0, 1, 2
+# Drawn for each step to sample.
+_CANDIDATES = 3
 
 
 class Transitions(NamedTuple):
@@ -284,18 +286,22 @@ class ReplayBuffer(tf.Module):
         oldest = tf.reduce_max(intact)
 
         def draw(attempt, index, accepted):
-            drawn = random.integers(
-                [2, batch_size],
-                random.fold_in(seed, attempt),
-                tf.stack([[self.num_envs], [tf.maximum(oldest, 1)]]),
+            # Several for each, of which the first that is a step is taken: one attempt
+            # is nearly always enough.
+            copy, age = self._draw_copy_and_age(
+                [_CANDIDATES, batch_size],
+                # Far from its neighbours, should the seed be one of a row.
+                random.numbered(seed, 0, attempt * 2**20),
+                tf.maximum(oldest, 1),
             )
-            copy, age = drawn[0], 1 + drawn[1]
             position = (tf.gather(self._head, copy) - age) % self.length
             new = position + self.length * copy
-            index = tf.where(accepted, index, new)
-            accepted |= (age <= tf.gather(intact, copy)) & (
+            valid = (age <= tf.gather(intact, copy)) & (
                 tf.gather(self._kind, new) != _END
             )
+            for i in range(_CANDIDATES):
+                index = tf.where(accepted, index, new[i])
+                accepted |= valid[i]
             return attempt + 1, index, accepted
 
         # Rows that are no steps are drawn again; there are few.
@@ -306,6 +312,23 @@ class ReplayBuffer(tf.Module):
             maximum_iterations=10_000,
         )
         return index
+
+    def _draw_copy_and_age(self, shape, seed, oldest):
+        """Returns int32 numbers of copies, and from 1 to `oldest`, uniformly.
+
+        Uniform but for N * `oldest` / 2**32 (Lemire 2019, arXiv:1805.10941): of the
+        product of 32 random bits and N the upper half is the copy, and the lower half
+        is random bits again.
+        """
+
+        def scale(bits, num):
+            product = tf.cast(bits, tf.uint64) * tf.cast(num, tf.uint64)
+            upper = tf.bitwise.right_shift(product, tf.constant(32, tf.uint64))
+            return tf.cast(upper, tf.int32), tf.cast(product, tf.uint32)
+
+        copy, rest = scale(random.bits(shape, seed), self.num_envs)
+        age, _ = scale(rest, oldest)
+        return copy, 1 + age
 
     def transitions(self, index, *, n_step=1, discount=0.99):
         """Returns the `Transitions` that begin at rows [B]."""

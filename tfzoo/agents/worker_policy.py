@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from tfzoo.environments import NumpyPolicy
-from tfzoo.layers import DiagonalGaussianHead
+from tfzoo.layers import DiagonalGaussianHead, NarrowDense
 
 
 def worker_policy(agent):
@@ -58,7 +58,7 @@ def dense_stack(network):
     for layer in network.operations:
         if isinstance(layer, DiagonalGaussianHead):
             layer = layer.mean
-        if type(layer) is keras.layers.Dense:
+        if type(layer) in (keras.layers.Dense, NarrowDense):
             dense.append(layer)
         elif not isinstance(layer, (keras.layers.InputLayer, keras.layers.Flatten)):
             raise ValueError(

@@ -1,0 +1,36 @@
+"""A dense layer of few outputs."""
+
+import keras
+import tensorflow as tf
+
+
+@tf.custom_gradient
+def _narrow_matmul(inputs, kernel):
+    """Returns the product of [B, I] and [I, O], with gradients by sums of products."""
+
+    def gradient(upstream):
+        for_inputs = tf.reduce_sum(upstream[:, None, :] * kernel, axis=-1)
+        # The longer axis last, where it is computed in vectors.
+        products = inputs[:, None, :] * upstream[:, :, None]
+        return for_inputs, tf.transpose(tf.reduce_sum(products, axis=0))
+
+    return tf.matmul(inputs, kernel), gradient
+
+
+@keras.saving.register_keras_serializable(package="tfzoo")
+class NarrowDense(keras.layers.Dense):
+    """`keras.layers.Dense` for a handful of outputs: inputs [B, I], outputs [B, O].
+
+    Values and gradients are the same. For the transposed products of a gradient XLA
+    calls a library on CPU that packs its matrices first: 2 us for 64 by 2, five times
+    what the same takes as a sum of products, which is compiled into what comes before
+    and after.
+    """
+
+    def call(self, inputs, training=None):
+        """Returns the outputs [B, O] for inputs [B, I]."""
+        del training
+        outputs = _narrow_matmul(inputs, tf.convert_to_tensor(self.kernel))
+        if self.bias is not None:
+            outputs = outputs + self.bias
+        return self.activation(outputs)
