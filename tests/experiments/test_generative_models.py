@@ -175,7 +175,7 @@ def test_classes_of_stacked_digits_are_counted(programs, tmp_path, cache_dir):
     assert 0 < scores["kl_divergence"] <= np.log(1000)
 
 
-@pytest.mark.parametrize("name", ["vae", "gan"])
+@pytest.mark.parametrize("name", ["vae", "vae_gan", "gan"])
 def test_batches_are_split_over_two_devices(programs, tmp_path, name):
     result = train(programs, name, tmp_path / "run", "--distribute=mirrored", devices=2)
     assert result.status == 0, result.stderr
