@@ -46,7 +46,7 @@ _SETTINGS = {
         "num_steps": 1,
         "gradient_steps": 1,
         "hidden_units": (64, 64),
-        # As often as the peer's logs of 2,560 steps, in seconds.
+        # What surrounds a call of the graph takes no time then.
         "steps_per_epoch": 51_200,
         # The loop that draws a batch becomes one kernel.
         "xla_flags": "--xla_backend_extra_options="
@@ -120,7 +120,6 @@ def measure_tfzoo(part, seed):
 
         train(warm_up_steps(batch))
         first = time.perf_counter() - start
-        # Of a size at which a call of the graph is no matter.
         block = -(-5_120 // batch) * batch
         rate, one = side_by_side.rate(train, block, _MEASURED_SECONDS)
         per_step = settings["gradient_steps"] / batch

@@ -57,11 +57,12 @@ def numbered(seed, row, number=0):
     """Returns the seed, int32 [2], at the integers (`row`, `number`) of a table.
 
     The seeds of a table are distinct, and none costs a draw, as each of `fold_in` does.
-    Those of column 0 may be numbered along their rows; further tables of them would
-    have seeds in common.
+    The seed at (5, 0) is the first of row 5: `numbered(numbered(seed, 5), 0, 3)` is the
+    one at (5, 3). Rows of a row would be other rows of the table.
     """
     row, number = tf.cast(row, tf.int32), tf.cast(number, tf.int32)
-    return tf.stack([seed[0] ^ row * 0x2545F491, seed[1] + number])
+    # Another factor than that of `fold_in`, whose seeds would else be met.
+    return tf.stack([seed[0] ^ row * 0x61C88647, seed[1] + number])
 
 
 def split(seed, num):

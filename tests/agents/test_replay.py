@@ -324,8 +324,8 @@ def test_memory_is_that_of_what_is_stored(mode):
 @pytest.mark.parametrize("mode", MODES)
 def test_uniform_sampling_is_uniform(mode):
     # Copies whose episodes end at different rates, and a ring that has wrapped.
-    streams = Streams(2, terminates=0.3)
-    replay = make(streams, 40)
+    streams = Streams(3, terminates=0.3)
+    replay = make(streams, 60)
     for _ in range(10):
         replay.add(streams.trajectory(5))
     sample = MODES[mode](lambda seed: replay.sample(30_000, seed))

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfzoo.agents import q_network
 from tfzoo.layers import NarrowDense
 
 MODES = {
@@ -63,13 +64,35 @@ def test_second_derivatives_are_those_of_keras():
     np.testing.assert_allclose(second(narrow), second(usual), rtol=1e-4)
 
 
-def test_in_mixed_precision_it_computes_in_bfloat16():
+def test_in_mixed_precision_values_and_gradients_are_those_of_keras():
     usual, narrow = pair(2, 3, dtype="mixed_bfloat16")
-    x = np.ones((4, 3), np.float32)
-    assert narrow(x).dtype == tf.bfloat16
-    np.testing.assert_array_equal(
-        tf.cast(narrow(x), tf.float32), tf.cast(usual(x), tf.float32)
-    )
+    # So many that sums in bfloat16 would be far off.
+    x = tf.random.stateless_uniform([512, 3], [0, 1], 0.5, 1.5)
+
+    def outputs_and_gradients(layer):
+        with tf.GradientTape() as tape:
+            y = layer(x)
+            loss = tf.reduce_sum(tf.cast(y, tf.float32))
+        return y, tape.gradient(loss, layer.kernel.value)
+
+    (y, gradient), (expected, of_kernel) = map(outputs_and_gradients, (narrow, usual))
+    assert y.dtype == tf.bfloat16
+    np.testing.assert_array_equal(*(tf.cast(v, tf.float32) for v in (y, expected)))
+    np.testing.assert_allclose(gradient, of_kernel, rtol=1e-2)
+    np.testing.assert_allclose(gradient[:, 0], tf.reduce_sum(x, axis=0), rtol=1e-2)
+
+
+def test_inputs_of_another_rank_are_refused():
+    layer = NarrowDense(2)
+    layer.build((None, 3))
+    with pytest.raises(ValueError, match="expected ndim=2, found ndim=3"):
+        layer(np.ones((4, 5, 3), np.float32))
+
+
+@pytest.mark.parametrize(("num_actions", "expected"), [(8, True), (9, False)])
+def test_q_networks_have_it_for_few_actions(num_actions, expected):
+    last = q_network((4,), num_actions).layers[-1]
+    assert isinstance(last, NarrowDense) == expected
 
 
 def test_a_model_with_it_is_saved_and_loaded(tmp_path):

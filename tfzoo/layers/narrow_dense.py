@@ -9,10 +9,12 @@ def _narrow_matmul(inputs, kernel):
     """Returns the product of [B, I] and [I, O], with gradients by sums of products."""
 
     def gradient(upstream):
-        for_inputs = tf.reduce_sum(upstream[:, None, :] * kernel, axis=-1)
+        # In half precision a product of matrices is summed in float32 as well.
+        x, w, g = (tf.cast(v, tf.float32) for v in (inputs, kernel, upstream))
+        for_inputs = tf.reduce_sum(g[:, None, :] * w, axis=-1)
         # The longer axis last, where it is computed in vectors.
-        products = inputs[:, None, :] * upstream[:, :, None]
-        return for_inputs, tf.transpose(tf.reduce_sum(products, axis=0))
+        for_kernel = tf.transpose(tf.reduce_sum(x[:, None, :] * g[:, :, None], axis=0))
+        return tf.cast(for_inputs, inputs.dtype), tf.cast(for_kernel, kernel.dtype)
 
     return tf.matmul(inputs, kernel), gradient
 
@@ -25,7 +27,15 @@ class NarrowDense(keras.layers.Dense):
     calls a library on CPU that packs its matrices first: 2 us for 64 by 2, five times
     what the same takes as a sum of products, which is compiled into what comes before
     and after.
+
+    Raises:
+      ValueError: where it is called with inputs of another rank than 2.
     """
+
+    def build(self, input_shape):
+        """Creates the variables."""
+        super().build(input_shape)
+        self.input_spec = keras.InputSpec(ndim=2, axes={-1: input_shape[-1]})
 
     def call(self, inputs, training=None):
         """Returns the outputs [B, O] for inputs [B, I]."""
