@@ -95,6 +95,28 @@ def weights(model):
     return [w.numpy() for w in model.trainable_variables]
 
 
+@pytest.mark.parametrize(
+    ("make_model", "expected"),
+    [
+        (lambda: VAE((8, 8, 1)), True),
+        (lambda: VAE((8, 8, 1), network="conv"), False),
+        (lambda: VAEGAN((8, 8, 1), network="mlp"), False),
+        (lambda: MADE((8, 8, 1)), True),
+        (lambda: DRAW((8, 8, 1)), True),
+        (lambda: make_gan("dcgan", (8, 8, 1)), False),
+    ],
+    ids=["vae", "vae conv", "vae_gan", "made", "draw", "dcgan"],
+)
+@pytest.mark.skipif(
+    bool(tf.config.list_physical_devices("GPU")), reason="XLA is the default on a GPU"
+)
+def test_by_default_xla_compiles_what_it_makes_faster(make_model, expected):
+    model = make_model()
+    num_optimizers = 2 if isinstance(model, GAN) else 1
+    model.compile(*[keras.optimizers.SGD() for _ in range(num_optimizers)])
+    assert model.jit_compile == expected
+
+
 @pytest.fixture(params=[*MODELS, *PLAYERS])
 def name(request):
     return request.param

@@ -82,6 +82,7 @@ class MADE(GenerativeModel):
     """
 
     metric_names = ("log_prob",)
+    has_faster_xla_on_cpu = True
 
     def __init__(
         self,

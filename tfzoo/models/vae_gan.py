@@ -78,6 +78,8 @@ class VAEGAN(VAE):
         super().__init__(
             image_shape, network=network, distribution=GaussianPixels(1.0), **options
         )
+        # As in the discriminator.
+        self.has_faster_xla_on_cpu = False
         self.gamma = gamma
         self.discriminator = discriminator or feature_discriminator(
             image_shape, seed=self.seed
