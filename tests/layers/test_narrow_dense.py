@@ -64,6 +64,18 @@ def test_second_derivatives_are_those_of_keras():
     np.testing.assert_allclose(second(narrow), second(usual), rtol=1e-4)
 
 
+def test_gradients_in_double_precision_are_as_exact():
+    usual, narrow = pair(2, 16, dtype="float64")
+    x = tf.constant(np.random.default_rng(3).normal(size=(7, 16)))
+
+    def gradient(layer):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(layer(x) ** 2)
+        return tape.gradient(loss, layer.kernel.value)
+
+    np.testing.assert_allclose(gradient(narrow), gradient(usual), rtol=1e-12)
+
+
 def test_in_mixed_precision_values_and_gradients_are_those_of_keras():
     usual, narrow = pair(2, 3, dtype="mixed_bfloat16")
     # So many that sums in bfloat16 would be far off.

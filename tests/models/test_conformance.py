@@ -107,14 +107,12 @@ def weights(model):
     ],
     ids=["vae", "vae conv", "vae_gan", "made", "draw", "dcgan"],
 )
-@pytest.mark.skipif(
-    bool(tf.config.list_physical_devices("GPU")), reason="XLA is the default on a GPU"
-)
 def test_by_default_xla_compiles_what_it_makes_faster(make_model, expected):
     model = make_model()
     num_optimizers = 2 if isinstance(model, GAN) else 1
     model.compile(*[keras.optimizers.SGD() for _ in range(num_optimizers)])
-    assert model.jit_compile == expected
+    on_gpu = bool(tf.config.list_physical_devices("GPU"))
+    assert model.jit_compile == (expected or on_gpu)
 
 
 @pytest.fixture(params=[*MODELS, *PLAYERS])

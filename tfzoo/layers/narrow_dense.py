@@ -9,8 +9,9 @@ def _narrow_matmul(inputs, kernel):
     """Returns the product of [B, I] and [I, O], with gradients by sums of products."""
 
     def gradient(upstream):
-        # In half precision a product of matrices is summed in float32 as well.
-        x, w, g = (tf.cast(v, tf.float32) for v in (inputs, kernel, upstream))
+        # Half precision is summed in float32, as products of matrices are.
+        dtype = tf.float32 if inputs.dtype.size < 4 else inputs.dtype
+        x, w, g = (tf.cast(v, dtype) for v in (inputs, kernel, upstream))
         for_inputs = tf.reduce_sum(g[:, None, :] * w, axis=-1)
         # The longer axis last, where it is computed in vectors.
         for_kernel = tf.transpose(tf.reduce_sum(x[:, None, :] * g[:, :, None], axis=0))

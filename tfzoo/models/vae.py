@@ -96,7 +96,7 @@ class VAE(GenerativeModel):
         if network not in ("mlp", "conv"):
             raise ValueError(f"network must be 'mlp' or 'conv', got {network!r}")
         super().__init__(image_shape, seed=seed)
-        # Convolutions are not.
+        # Convolutions are slower with XLA.
         self.has_faster_xla_on_cpu = network == "mlp" and not (encoder or decoder)
         self.latent_size = latent_size
         self.distribution = pixel_distribution(distribution)

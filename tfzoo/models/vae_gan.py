@@ -78,7 +78,7 @@ class VAEGAN(VAE):
         super().__init__(
             image_shape, network=network, distribution=GaussianPixels(1.0), **options
         )
-        # As in the discriminator.
+        # The discriminator's convolutions are slower with it.
         self.has_faster_xla_on_cpu = False
         self.gamma = gamma
         self.discriminator = discriminator or feature_discriminator(
