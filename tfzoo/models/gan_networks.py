@@ -27,7 +27,12 @@ import math
 
 import keras
 
-from tfzoo.layers import MinibatchDiscrimination, SpectralConv2D, SpectralDense
+from tfzoo.layers import (
+    MinibatchDiscrimination,
+    NarrowConv2DTranspose,
+    SpectralConv2D,
+    SpectralDense,
+)
 from tfzoo.models.began import BEGAN
 from tfzoo.models.gan import GAN
 from tfzoo.models.generative_model import weight_seeds
@@ -249,9 +254,9 @@ def dcgan_generator(
             kernel_initializer=next(initializers),
         )(outputs)
         outputs = _batch_norm_relu(outputs)
-    outputs = keras.layers.Conv2DTranspose(
-        channels, 4, 2, "same", kernel_initializer=next(initializers)
-    )(outputs)
+    outputs = NarrowConv2DTranspose(channels, kernel_initializer=next(initializers))(
+        outputs
+    )
     outputs = keras.layers.Activation("tanh")(outputs)
     return keras.Model(inputs, outputs, name="generator")
 

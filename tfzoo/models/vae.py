@@ -18,6 +18,7 @@ import keras
 import tensorflow as tf
 
 from tfzoo import random
+from tfzoo.layers import NarrowConv2DTranspose
 from tfzoo.losses import (
     elbo,
     gaussian_kl_divergence,
@@ -357,15 +358,17 @@ def conv_decoder(
     outputs = keras.layers.Reshape(shape)(outputs)
     widths = [*others[::-1], num_parameters * channels]
     for number, width in enumerate(widths, start=1):
-        outputs = keras.layers.Conv2DTranspose(
+        is_last = number == len(widths)
+        layer = NarrowConv2DTranspose if is_last else keras.layers.Conv2DTranspose
+        outputs = layer(
             width,
             4,
             2,
             "same",
-            use_bias=not batch_norm or number == len(widths),
+            use_bias=not batch_norm or is_last,
             kernel_initializer=keras.initializers.GlorotUniform(next(seeds)),
         )(outputs)
-        if number < len(widths):
+        if not is_last:
             outputs = activation(outputs)
     return keras.Model(latent, outputs, name="decoder")
 
