@@ -136,6 +136,7 @@ def test_runs_leave_scores_pictures_and_a_model_that_draws(
     ("name", "flags"),
     [
         ("vae", ("--binarize=dynamic", "--anneal", "--pictures_every=1")),
+        ("vae_gan", ("--checkpoint_every=2", "--pictures_every=1")),
         ("gan", ("--num_scored=20", "--checkpoint_every=2", "--pictures_every=1")),
     ],
 )
