@@ -1,6 +1,7 @@
 """A transposed convolution with few outputs."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 
@@ -8,8 +9,8 @@ import tensorflow as tf
 def _narrow_conv_transpose(inputs, kernel):
     """Returns [B, s H, s W, C] of [B, H, W, I] and a kernel [2 s, 2 s, C, I].
 
-    An input covers two by two blocks of s by s outputs. The four products with the
-    inputs are summed block by block.
+    An input covers two by two blocks of s by s outputs. Its products with the kernel
+    are summed block by block.
     """
     stride = kernel.shape[0] // 2
     channels, size = kernel.shape[2:]
@@ -25,14 +26,12 @@ def _narrow_conv_transpose(inputs, kernel):
         return tf.nn.conv2d(upstream, kernel, stride, "SAME"), for_kernel
 
     blocks = tf.reshape(kernel, [2, stride, 2, stride, channels, size])
-    blocks = tf.transpose(blocks, [0, 2, 5, 1, 3, 4])
-    blocks = tf.reshape(blocks, [2, 2, size, stride * stride * channels])
+    blocks = tf.transpose(blocks, [5, 0, 2, 1, 3, 4])
+    blocks = tf.reshape(blocks, [size, 4 * stride * stride * channels])
+    products = tf.split(tf.tensordot(inputs, blocks, 1), 4, axis=-1)
     outputs = 0.0
-    for row in (0, 1):
-        for column in (0, 1):
-            product = tf.tensordot(inputs, blocks[row, column], 1)
-            rows, columns = (row, 1 - row), (column, 1 - column)
-            outputs += tf.pad(product, [(0, 0), rows, columns, (0, 0)])
+    for (row, column), block in zip(np.ndindex(2, 2), products, strict=True):
+        outputs += tf.pad(block, [(0, 0), (row, 1 - row), (column, 1 - column), (0, 0)])
     outputs = tf.nn.depth_to_space(outputs, stride)
     # "Same" padding leaves half a block out at every edge.
     edge = stride // 2
@@ -46,7 +45,7 @@ class NarrowConv2DTranspose(keras.layers.Conv2DTranspose):
     Inputs [B, H, W, I], outputs [B, s H, s W, C]. Values and gradients are the same.
     The library that TensorFlow calls on CPU pads the channels of outputs to the width
     of its vectors, at one channel for three times the time of what is done here:
-    products of matrices, summed block by block.
+    a product of matrices, summed block by block.
 
     Args:
       filters: C.

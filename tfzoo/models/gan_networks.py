@@ -196,6 +196,7 @@ _SETTINGS = {
         "loss": "non_saturating",
         "num_categories": 10,
         "num_continuous": 2,
+        "information_weight": 0.1,
     },
 }
 GAN_TYPES = tuple(_SETTINGS)
