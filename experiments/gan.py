@@ -53,6 +53,21 @@ flags.DEFINE_integer(
     "own; by type.",
     1,
 )
+flags.DEFINE_float(
+    "gamma",
+    None,
+    "Of BEGAN: how badly its autoencoder rebuilds samples, as a part of how badly it "
+    "rebuilds images; smaller for sharper samples that are less diverse. By default "
+    "0.75.",
+    lower_bound=0.0,
+    upper_bound=1.0,
+)
+flags.DEFINE_float(
+    "information_weight",
+    None,
+    "Of InfoGAN: how much its categories are to tell; by default 0.1.",
+    lower_bound=0.0,
+)
 flags.DEFINE_boolean("conditional", False, "Give both players the labels.")
 flags.DEFINE_integer(
     "minibatch_kernels", 0, "Kernels of minibatch discrimination; 0 for none.", 0
@@ -89,6 +104,7 @@ flags.DEFINE_string(
     "cache_dir", "~/.cache/tfzoo", "Where trained classifiers are kept."
 )
 
+_OF_ONE_TYPE = {"gamma": "began", "information_weight": "infogan"}
 _NUM_SHOWN = 10
 _NUM_FRAMES = 60
 
@@ -107,6 +123,11 @@ def main():
             )
         dataset = stacked_dataset(part_of_stacks)
     options = {"critic_steps": FLAGS.critic_steps} if FLAGS.critic_steps else {}
+    for name, gan_type in _OF_ONE_TYPE.items():
+        if (value := FLAGS[name].value) is not None:
+            if FLAGS.gan != gan_type:
+                raise UserError(f"--{name} is for --gan={gan_type}, got {FLAGS.gan}")
+            options[name] = value
     with distribution_scope(FLAGS.distribute, "batches"):
         model = make_gan(
             FLAGS.gan,

@@ -83,8 +83,15 @@ def cache_dir(tmp_path_factory):
         ),
         ("gan", ("--gan=dcgan", "--minibatch_kernels=3")),
         ("gan", ("--gan=wgan_gp", "--conditional", "--noanimation")),
-        pytest.param("gan", ("--gan=began", "--noanimation"), marks=pytest.mark.slow),
-        ("gan", ("--gan=infogan", "--num_scored=200")),
+        pytest.param(
+            "gan",
+            ("--gan=began", "--gamma=0.7", "--noanimation"),
+            marks=pytest.mark.slow,
+        ),
+        (
+            "gan",
+            ("--gan=infogan", "--information_weight=0.5", "--num_scored=200"),
+        ),
         ("vae_gan", ()),
     ],
 )
@@ -198,6 +205,7 @@ def test_batches_are_split_over_two_devices(programs, tmp_path, name):
         ("gan", ("--image_size=30",), "divisible by 4, got 30x30"),
         ("gan", ("--gan=infogan", "--conditional"), "finds classes by itself"),
         ("gan", ("--gan=wgan_gp", "--batch_size=500"), "takes 2500 images"),
+        ("gan", ("--gamma=0.5",), "--gamma is for --gan=began, got dcgan"),
         ("gan", ("--num_scored=3",), "must be 0 or at least 10"),
         ("gan", ("--stacked", "--conditional"), "classes that nobody asked"),
         ("gan", ("--stacked", "--channels=3"), "images must be [N, H, W, 1]"),

@@ -6,10 +6,10 @@ gives Q(c|x), and both players maximise, besides the GAN's objective, a weight t
 
     L_I = E log Q(c|G(z, c)) + H(c)  <=  I(c; G(z, c)),
 
-a lower bound on the mutual information of codes and images: lambda for the category, a
-smaller one for continuous codes, as the paper advises. At the same weight those take
-what parts one digit from the other. Q is categorical, and normal with variance 1 for
-continuous codes, as in the authors' code for MNIST.
+a lower bound on the mutual information of codes and images: lambda for the category,
+another for continuous codes. The paper has 1 for the category and advises a smaller one
+for the others. Q is categorical, and normal with variance 1 for continuous codes, as in
+the authors' code for MNIST.
 """
 
 import math
