@@ -144,18 +144,28 @@ class GAN(GenerativeModel):
         self._make_means(self.metric_names)
         self.built = True
 
-    def compile(self, generator_optimizer, discriminator_optimizer, **kwargs):
-        """Configures training; see `keras.Model.compile`.
+    def compile(
+        self,
+        generator_optimizer,
+        discriminator_optimizer,
+        *,
+        jit_compile="auto",
+        **kwargs,
+    ):
+        """Configures training; see `GenerativeModel.compile`.
 
         Args:
           generator_optimizer, discriminator_optimizer: two
             `keras.optimizers.Optimizer`s.
-          **kwargs: `jit_compile`, `run_eagerly`, `steps_per_execution`.
+          jit_compile: whether XLA compiles a step; "auto" for one device: on a GPU, and
+            on a CPU where `has_faster_xla_on_cpu`.
+          **kwargs: `run_eagerly`, `steps_per_execution`.
 
         Raises:
           ValueError: if they are one.
         """
-        keras.Model.compile(self, optimizer=None, **kwargs)
+        jit_compile = self._with_xla(jit_compile, kwargs.get("run_eagerly", False))
+        keras.Model.compile(self, optimizer=None, jit_compile=jit_compile, **kwargs)
         self.generator_optimizer = self._with_loss_scale(generator_optimizer)
         self.discriminator_optimizer = self._with_loss_scale(discriminator_optimizer)
         if self.generator_optimizer is self.discriminator_optimizer:

@@ -69,16 +69,18 @@ class GenerativeModel(keras.Model):
             on a CPU where `has_faster_xla_on_cpu`.
           **kwargs: `run_eagerly`, `steps_per_execution`.
         """
-        if jit_compile == "auto":
-            one_device = tf.distribute.get_strategy().num_replicas_in_sync == 1
-            on_gpu = bool(tf.config.list_physical_devices("GPU"))
-            eagerly = kwargs.get("run_eagerly", False)
-            jit_compile = (
-                one_device and not eagerly and (on_gpu or self.has_faster_xla_on_cpu)
-            )
+        jit_compile = self._with_xla(jit_compile, kwargs.get("run_eagerly", False))
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
         # Here, as a step that makes variables would be traced twice.
         self.optimizer.build(self.trainable_variables)
+
+    def _with_xla(self, jit_compile, eagerly):
+        """Returns whether XLA compiles a step; see `compile`."""
+        if jit_compile != "auto":
+            return jit_compile
+        one_device = tf.distribute.get_strategy().num_replicas_in_sync == 1
+        on_gpu = bool(tf.config.list_physical_devices("GPU"))
+        return one_device and not eagerly and (on_gpu or self.has_faster_xla_on_cpu)
 
     def batch_loss(self, images, seed, training):
         """Returns the loss of a batch, a scalar, and a dict of scalars to show.
