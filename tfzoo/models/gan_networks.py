@@ -315,8 +315,8 @@ def began_discriminator(
 ):
     """Returns an autoencoder from images [B, H, W, C] (and classes [B, K]) to images.
 
-    DCGAN's discriminator up to its logits, a code with batch normalisation and ReLU, and
-    DCGAN's generator. Classes join the code.
+    DCGAN's discriminator up to its logits, a code with batch normalisation and ReLU,
+    and DCGAN's generator. Classes join the code.
 
     Args:
       image_shape: (H, W, C).
