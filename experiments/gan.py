@@ -3,34 +3,35 @@
 python experiments/gan.py --gan=wgan_gp --dataset=mnist
 python experiments/gan.py --gan=dcgan --dataset=path/to/folder --image_size=64
 python experiments/gan.py --gan=sngan --dataset=mnist --stacked
+python experiments/gan.py --dataset=cifar10 --inception=classify_image_graph_def.pb
 """
 
 import functools
 
-import keras
 import numpy as np
 import tensorflow as tf
 from absl import flags
 
 from tfzoo import random
 from tfzoo.metrics import (
+    CodeScores,
     SampleScorer,
     SampleScores,
-    code_accuracy,
-    code_purity,
+    StackedScorer,
+    code_scores,
     draw_samples,
     feature_classifier,
-    mode_count,
-    stacked_classes,
+    inception_network,
+    inception_scores,
     stacked_dataset,
 )
 from tfzoo.models import GAN_TYPES, gan_optimizers, make_gan
 from tfzoo.training import UserError, distribution_scope, run_experiment, write_video
+from tfzoo.training.figures import metric_curves
 from tfzoo.training.flags import define_fraction
 from tfzoo.training.model_experiment import (
     define_model_flags,
     finish,
-    images_to_test,
     load_dataset,
     open_run,
     sample_grid,
@@ -99,9 +100,17 @@ flags.register_validator(
     lambda num: num == 0 or num >= 10,
     message="must be 0 or at least 10",
 )
-
 flags.DEFINE_string(
     "cache_dir", "~/.cache/tfzoo", "Where trained classifiers are kept."
+)
+flags.DEFINE_string(
+    "inception",
+    None,
+    "A file of Inception's weights, to score samples by once at the end, with labels "
+    "or without: classify_image_graph_def.pb (or any .pb) for FID, KID and the "
+    "Inception score, or inception_v3_weights_tf_dim_ordering_tf_kernels.h5 of Keras "
+    "(or any .h5) for scores that must not be called so. On a CPU it takes minutes for "
+    "each 1,000 images.",
 )
 
 _OF_ONE_TYPE = {"gamma": "began", "information_weight": "infogan"}
@@ -153,18 +162,24 @@ def main():
             f"of the critic takes {batch_size} images, and {dataset.name} has "
             f"{len(dataset.train.images)}"
         )
+    inception = inception_network(FLAGS.inception) if FLAGS.inception else None
     run = open_run(dataset)
     scorer = None
+    metric_callbacks = []
     if FLAGS.num_scored and labels:
         print(
             f"scores are by a classifier of {part_of_stacks.name}, kept in "
             f"{FLAGS.cache_dir}"
         )
         network = feature_classifier(part_of_stacks, cache_dir=FLAGS.cache_dir)
-        if not FLAGS.stacked:
-            scorer = SampleScorer(dataset, network)
+        scorer = (StackedScorer if FLAGS.stacked else SampleScorer)(dataset, network)
+        metric_callbacks.append(
+            SampleScores(scorer, num_samples=FLAGS.num_scored, seed=FLAGS.seed)
+        )
     elif FLAGS.num_scored:
         print(f"{FLAGS.dataset} has no labels to train a classifier on: no scores")
+    if FLAGS.gan == "infogan" and labels:
+        metric_callbacks.append(CodeScores(dataset))
     train_in_run_directory(
         model,
         dataset,
@@ -173,38 +188,32 @@ def main():
         batch_size=batch_size,
         validate=False,
         draw=functools.partial(_draw, model),
-        metric_callbacks=[
-            SampleScores(scorer, num_samples=FLAGS.num_scored, seed=FLAGS.seed)
-        ]
-        if scorer
-        else [],
+        metric_callbacks=metric_callbacks,
     )
     scores = {"gan": FLAGS.gan}
+    if scorer or inception:
+        samples = draw_samples(model, len(dataset.test.images), seed=FLAGS.seed)
     if scorer:
-        samples = draw_samples(model, len(dataset.test.images), seed=FLAGS.seed)
         scores |= scorer(samples, value_range=model.value_range)
-    if FLAGS.stacked and FLAGS.num_scored:
-        samples = draw_samples(model, len(dataset.test.images), seed=FLAGS.seed)
-        classes = stacked_classes(samples, network, value_range=model.value_range)
-        modes = mode_count(classes, dataset.num_classes)
-        scores |= {"num_samples": len(samples), **modes._asdict()}
     if FLAGS.gan == "infogan" and labels:
         scores |= code_scores(model, dataset)
+    if inception:
+        print(f"scoring {len(samples):,} samples by {inception.name}", flush=True)
+        scores["inception"] = inception_scores(
+            samples, dataset, inception, value_range=model.value_range
+        )
     draw_pictures(model, run.path)
-    metrics = ("frechet_distance",) if scorer else model.metric_names[:2]
+    if FLAGS.gan == "began" and run.metrics.exists():
+        # Apart from the learning curve: its numbers are far smaller than distances.
+        metric_curves(
+            run.metrics,
+            ("convergence",),
+            run.path / "convergence.png",
+            title="BEGAN's measure of convergence M",
+            label="absolute error of a pixel",
+        )
+    metrics = scorer.shown[:1] if scorer else model.metric_names[:2]
     finish(model, run, scores, metrics=metrics, label="" if scorer else "loss")
-
-
-def code_scores(model, dataset):
-    """Returns how well InfoGAN's categories tell the classes, a dict."""
-    batches = images_to_test(model, dataset)
-    codes = np.concatenate(
-        [keras.ops.argmax(model.codes(images)[0], -1) for images in batches]
-    )
-    return {
-        "code_accuracy": code_accuracy(codes, dataset.test.labels),
-        "code_purity": code_purity(codes, dataset.test.labels),
-    }
 
 
 def _draw(model):

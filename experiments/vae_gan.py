@@ -62,6 +62,11 @@ def main():
     samples = draw_samples(model, _NUM_SCORED, seed=FLAGS.seed)
     scores["sharpness"] = sharpness(samples, value_range=(0, 1))
     scores["sharpness_of_data"] = sharpness(dataset.test.images, value_range=(0, 255))
+    scores |= {
+        "split": "test",
+        "num_samples": _NUM_SCORED,
+        "num_real": len(dataset.test.images),
+    }
     images = next(iter(images_to_test(model, dataset, _NUM_SHOWN)))
     draw_latent_space(model, run.path, images)
     finish(model, run, scores, metrics=model.metric_names[2:], label="loss")

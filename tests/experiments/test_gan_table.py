@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 
 SCRIPT = "benchmarks/gan_table.py"
 
@@ -18,12 +19,15 @@ def test_runs_that_are_finished_are_a_row(programs, tmp_path):
             "precision": 0.5,
             "recall": 0.25 + seed,
             "classes_covered": 10 - seed,
+            "classes_kl_divergence": 0.25 + 0.5 * seed,
         }
         (path / "evaluation.json").write_text(json.dumps(scores))
     result = programs.run(SCRIPT, "--types=wgan", f"--runs={tmp_path}", "--seeds=2")
     assert result.status == 0, result.stderr
-    row = "| wgan | 1,004 | 11.0 | 1.4 | 3.00 | 0.50 | 0.75 | 9 |"
-    assert result.stdout.splitlines()[-1] == row
+    header, rule, row = result.stdout.splitlines()[-3:]
+    assert header.endswith("| classes | KL of the classes' shares, nats |")
+    assert row == "| wgan | 1,004 | 11.0 | 1.4 | 3.00 | 0.50 | 0.75 | 9 | 0.500 |"
+    assert header.count("|") == rule.count("|") == row.count("|")
 
 
 def test_a_run_that_was_begun_with_other_flags_is_refused(programs, tmp_path):
@@ -31,10 +35,33 @@ def test_a_run_that_was_begun_with_other_flags_is_refused(programs, tmp_path):
     path.mkdir()
     (path / "flags.txt").write_text("# experiment: gan\n--seed=0\n--num_epochs=3\n")
     (path / "evaluation.json").write_text("{}")
-    result = programs.run(SCRIPT, "--updates=1", f"--runs={tmp_path}")
+    result = programs.run(SCRIPT, "--updates=10", f"--runs={tmp_path}")
     assert result.status == 1
     line = result.stderr.splitlines()[-1]
-    assert f"{path}: it was begun with --num_epochs=3, not --num_epochs=1" in line
+    assert f"{path}: it was begun with --num_epochs=3, not --num_epochs=10" in line
+
+
+@pytest.mark.parametrize("gan_type", ["dcgan", "wgan_gp"])
+def test_all_types_have_the_same_number_of_updates(programs, tmp_path, gan_type):
+    path = tmp_path / f"{gan_type}_digits-0"
+    path.mkdir()
+    flags = "# experiment: gan\n--num_epochs=10\n--steps_per_epoch=7\n"
+    (path / "flags.txt").write_text(flags)
+    (path / "evaluation.json").write_text("{}")
+    result = programs.run(
+        SCRIPT, f"--types={gan_type}", "--updates=5000", f"--runs={tmp_path}"
+    )
+    assert result.status == 1
+    line = result.stderr.splitlines()[-1]
+    assert "begun with --steps_per_epoch=7, not --steps_per_epoch=500;" in line
+
+
+def test_updates_that_make_no_whole_epochs_are_one_line(programs, tmp_path):
+    result = programs.run(SCRIPT, "--updates=5005", f"--runs={tmp_path}")
+    assert result.status == 1
+    (line,) = result.stderr.splitlines()
+    assert "--updates=5005: " in line
+    assert "must be a multiple of 10, the number of epochs" in line
 
 
 def test_what_cannot_be_scored_is_one_line(programs, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.experiments.test_policy_gradients import metrics
+from tests.metrics.test_inception import graph_of_2015
 from tests.programs import signal_when
 from tests.training.test_resumable_run import reproducible
 
@@ -92,6 +93,7 @@ def cache_dir(tmp_path_factory):
             "gan",
             ("--gan=infogan", "--information_weight=0.5", "--num_scored=200"),
         ),
+        pytest.param("gan", ("--gan=infogan", "--noanimation"), marks=pytest.mark.slow),
         ("vae_gan", ()),
     ],
 )
@@ -112,8 +114,16 @@ def test_runs_leave_scores_pictures_and_a_model_that_draws(
     assert np.isfinite(numbers).all()
     assert numbers or name == "gan"
     if "--num_scored=200" in flags:
-        assert len({"frechet_distance", "code_accuracy"} & scores.keys()) == 2
+        assert scores["features"] == "tfzoo classifier of digits"
+        assert (scores["split"], scores["num_samples"]) == ("test", 360)
         assert float(rows[-1]["frechet_distance"]) > 0
+    if "--gan=infogan" in flags:
+        assert (scores["code_split"], scores["code_num_images"]) == ("test", 360)
+        for key in ("code_accuracy", "code_purity"):
+            assert float(rows[-1][key]) == scores[key] > 0.1
+    if name == "vae_gan":
+        record = [scores[key] for key in ("split", "num_samples", "num_real")]
+        assert record == ["test", 1000, 360]
     samples = sorted(path.name for path in (run_dir / "samples").iterdir())
     assert samples == [f"step-{n:012d}.png" for n in (0, steps // 2, steps)]
     first, last = (
@@ -123,7 +133,8 @@ def test_runs_leave_scores_pictures_and_a_model_that_draws(
     num_columns = 10 if {"--conditional", "--gan=infogan"} & set(flags) else 8
     assert first.shape == last.shape == (8 * 50 + 2, num_columns * 50 + 2, 3)
     assert (first != last).any()
-    for picture in ("learning_curve.png", *PICTURES[name]):
+    of_began = ("convergence.png",) * ("--gan=began" in flags)
+    for picture in ("learning_curve.png", *of_began, *PICTURES[name]):
         with Image.open(run_dir / picture) as opened:
             opened.verify()
     if name == "draw":
@@ -173,14 +184,50 @@ def test_a_killed_run_resumes_as_if_nothing_had_happened(
 def test_classes_of_stacked_digits_are_counted(programs, tmp_path, cache_dir):
     run_dir = tmp_path / "run"
     flags = ("--stacked", "--steps_per_epoch=5", "--num_scored=10", "--noanimation")
-    result = train(
-        programs, "gan", run_dir, *flags, f"--cache_dir={cache_dir}", num_epochs=1
-    )
+    result = train(programs, "gan", run_dir, *flags, f"--cache_dir={cache_dir}")
     assert result.status == 0, result.stderr
     scores = json.loads((run_dir / "evaluation.json").read_text())
     assert scores["num_samples"] == 26_000
     assert 1 <= scores["num_covered"] <= 1000
     assert 0 < scores["kl_divergence"] <= np.log(1000)
+    assert scores["num_covered_of_data"] > 950
+    assert scores["split"] == "test"
+    assert scores["features"] == "tfzoo classifier of digits"
+    assert len(scores["features_hash"]) == 16
+    assert scores["features_accuracy"] > 0.9
+    assert scores["resizer"] == "none"
+    # Of ten samples in each epoch.
+    rows = metrics(run_dir)
+    assert len(rows) == 2
+    for row in rows:
+        assert 1 <= float(row["num_covered"]) <= 10
+        assert np.log(100) - 1e-4 <= float(row["kl_divergence"]) <= np.log(1001)
+
+
+def test_inception_scores_samples_of_images_without_labels(programs, tmp_path):
+    images = np.random.default_rng(0).integers(256, size=(60, 8, 8), dtype=np.uint8)
+    dataset = tmp_path / "images.npz"
+    np.savez(dataset, x_train=images, x_test=images[:40])
+    graph = tmp_path / "classify_image_graph_def.pb"
+    graph.write_bytes(graph_of_2015(np.eye(3, dtype=np.float32)))
+    run_dir = tmp_path / "run"
+    flags = (f"--dataset={dataset}", f"--inception={graph}", "--noanimation")
+    result = train(programs, "gan", run_dir, *flags, num_epochs=1)
+    assert result.status == 0, result.stderr
+    summary = json.loads((run_dir / "evaluation.json").read_text())
+    assert "frechet_distance" not in summary
+    scores = summary["inception"]
+    assert scores["FID"] > 0
+    assert {"KID", "IS", "precision", "features_hash"} < scores.keys()
+    record = {
+        "split": "test",
+        "num_samples": 40,
+        "num_real": 40,
+        "num_splits": 1,
+        "features": "Inception of 2015-12-05",
+        "resizer": "bilinear of TensorFlow 1",
+    }
+    assert {name: scores[name] for name in record} == record
 
 
 @pytest.mark.parametrize("name", ["vae", "vae_gan", "gan"])
@@ -209,6 +256,8 @@ def test_batches_are_split_over_two_devices(programs, tmp_path, name):
         ("gan", ("--num_scored=3",), "must be 0 or at least 10"),
         ("gan", ("--stacked", "--conditional"), "classes that nobody asked"),
         ("gan", ("--stacked", "--channels=3"), "images must be [N, H, W, 1]"),
+        ("gan", ("--inception=no/graph.pb",), "no/graph.pb: there is no such file"),
+        ("gan", ("--inception=a.pt",), "a.pt: must be the path of classify_image_"),
         ("vae_gan", ("--gamma=-1",), "must be finite and not negative"),
     ],
 )

@@ -1,11 +1,15 @@
 """Modes counted by hand, and the data set that they are counted on."""
 
+import json
+
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tfzoo.datasets import ImageDataset, ImageSplit
 from tfzoo.metrics import (
     FeatureNetwork,
+    StackedScorer,
     mode_count,
     stacked,
     stacked_classes,
@@ -16,6 +20,17 @@ from tfzoo.metrics import (
 LABELS = np.array([2, 0, 1, 1, 2, 0], np.int32)
 IMAGES = np.tile(LABELS[:, None, None, None], (1, 3, 4, 1)).astype(np.uint8)
 IMAGES[:, 0, 0, 0] = np.arange(6)
+
+
+def class_of_brightness(images):
+    """No features, and three classes by a pixel's brightness; see `IMAGES`."""
+    classes = tf.cast(tf.round((images[:, 1, 1, 0] + 1) * 127.5), tf.int32)
+    return tf.zeros([tf.shape(images)[0], 2]), tf.one_hot(classes, 3)
+
+
+READER = FeatureNetwork(
+    "reader", class_of_brightness, "12ab", image_shape=(3, 4, 1), accuracy=0.9
+)
 
 
 def test_modes_by_hand():
@@ -72,17 +87,36 @@ def test_stacked_dataset_keeps_splits_apart():
 
 
 def test_classes_of_stacked_images_are_the_labels():
-    import tensorflow as tf
-
-    def run(images):
-        # The brightness of a pixel is the class; see IMAGES.
-        classes = tf.cast(tf.round((images[:, 1, 1, 0] + 1) * 127.5), tf.int32)
-        return tf.zeros([tf.shape(images)[0], 2]), tf.one_hot(classes, 3)
-
-    network = FeatureNetwork("reader", run, "-", image_shape=(3, 4, 1))
     images, labels = stacked(IMAGES, LABELS, num=250)
-    classes = stacked_classes(images, network, value_range=(0, 255))
+    classes = stacked_classes(images, READER, value_range=(0, 255))
     np.testing.assert_array_equal(classes, labels)
+
+
+def test_scores_of_stacked_images_name_all_that_they_depend_on():
+    splits = [ImageSplit(IMAGES, LABELS), ImageSplit(IMAGES[:3], LABELS[:3])]
+    dataset = stacked_dataset(ImageDataset("three", *splits), num_train=9, num_test=700)
+    scorer = StackedScorer(dataset, READER)
+    samples, labels = dataset.train
+    scores = scorer(samples / 127.5 - 1, value_range=(-1, 1))
+    counts = [mode_count(each, 27) for each in (labels, dataset.test.labels)]
+    assert counts[0] != counts[1]
+    assert scores == {
+        "num_covered": counts[0].num_covered,
+        "kl_divergence": counts[0].kl_divergence,
+        "num_covered_of_data": counts[1].num_covered,
+        "kl_divergence_of_data": counts[1].kl_divergence,
+        "split": "test",
+        "num_samples": 9,
+        "num_real": 700,
+        "features": "reader",
+        "features_hash": "12ab",
+        "features_accuracy": 0.9,
+        "resizer": "none",
+    }
+    assert json.loads(json.dumps(scores)) == scores
+    assert set(scorer.shown) <= scores.keys()
+    of_train = StackedScorer(dataset, READER, split="train")
+    assert of_train(samples, value_range=(0, 255))["num_real"] == 9
 
 
 @pytest.mark.parametrize(

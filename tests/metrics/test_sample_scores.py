@@ -96,6 +96,38 @@ def test_classes_are_counted_by_a_network_of_the_classes_of_the_data():
     assert "classes_covered" not in others
 
 
+def test_classifier_score_is_a_mean_over_splits():
+    # One class after the other, which are no splits to take of real images.
+    order = np.argsort(DIGITS.test.images.mean(axis=(1, 2, 3)))
+    ordered = ImageSplit(DIGITS.test.images[order], DIGITS.test.labels[order])
+    dataset = ImageDataset("ordered", DIGITS.train, ordered)
+    samples = DIGITS.train.images[:50]
+    probabilities = NETWORK(samples, value_range=(0, 255)).probabilities
+    expected = metrics.classifier_score(probabilities, num_splits=5)
+    whole, split = (
+        sample_scores(
+            samples, dataset, value_range=(0, 255), network=NETWORK, num_splits=num
+        )
+        for num in (1, 5)
+    )
+    names = "classifier_score", "classifier_score_stddev"
+    assert tuple(split[name] for name in names) == pytest.approx(expected)
+    assert (whole["num_splits"], whole["classifier_score_stddev"]) == (1, 0)
+    assert split["num_splits"] == 5
+    excess, excess_of_split = (
+        each["classifier_score_of_data"] - 1 for each in (whole, split)
+    )
+    assert excess_of_split == pytest.approx(excess, rel=0.1)
+
+
+def test_data_without_labels_have_no_classes_to_cover():
+    bare = ImageDataset("bare", *[ImageSplit(DIGITS.test.images, None)] * 2)
+    samples = DIGITS.train.images[:50]
+    scores = sample_scores(samples, bare, value_range=(0, 255), network=NETWORK)
+    assert scores["frechet_distance"] > 0
+    assert "classes_covered" not in scores
+
+
 def test_record_names_all_that_scores_depend_on():
     samples = DIGITS.train.images[:50]
     scores = sample_scores(
@@ -113,6 +145,7 @@ def test_record_names_all_that_scores_depend_on():
         "num_real": 1437,
         "num_neighbors": 3,
         "kernel_subsets": [20, 25],
+        "num_splits": 1,
         "features": "pixels",
         "features_hash": "12ab",
         "features_accuracy": 0.9,
@@ -210,6 +243,25 @@ def test_scores_are_shown_by_fit():
     scores = scorer(samples, value_range=(-1, 1))
     assert history["frechet_distance"][1] == pytest.approx(scores["frechet_distance"])
     assert model.traces == 2
+
+
+def test_fit_shows_what_the_scorer_says():
+    class Counter:
+        shown = ("num",)
+
+        def __call__(self, samples, *, value_range):
+            return {"num": len(samples), "value_range": value_range}
+
+    model = Fader()
+    callback = SampleScores(Counter(), num_samples=30)
+    callback.set_model(model)
+    callback.on_train_begin()
+    logs = {"share": 1.0}
+    callback.on_epoch_end(0, logs)
+    assert logs == {"share": 1.0, "num": 30}
+    model.share.assign(np.nan)
+    callback.on_epoch_end(1, logs)
+    assert np.isnan(logs["num"])
 
 
 @pytest.mark.parametrize(

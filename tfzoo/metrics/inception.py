@@ -1,6 +1,6 @@
 """Inception networks, for those who have their weights; nothing is downloaded.
 
-Two networks go by the name:
+Two networks go by the name; `inception_network` takes the file of either:
 
   - `inception_2015`: the graph of December 2015, "classify_image_graph_def.pb" (of
     inception-2015-12-05.tgz). Published FID, KID and Inception scores of Salimans et
@@ -20,12 +20,38 @@ import pathlib
 
 import keras
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
 from tfzoo.metrics.feature_network import FeatureNetwork, hash_of
 
+# Published scores are by the network of this name.
+PUBLISHED = "Inception of 2015-12-05"
 RESIZERS = ("area", "bicubic", "bilinear", "lanczos3")
 _SIZE = 299
 _KERAS_FILE = "inception_v3_weights_tf_dim_ordering_tf_kernels.h5"
+_GRAPH_FILE = "classify_image_graph_def.pb"
+# Its operations that are used.
+_INPUT, _FEATURES, _LOGITS = "ExpandDims", "pool_3", "softmax/logits/MatMul"
+
+
+def inception_network(path):
+    """Returns the network of a file of weights, a `FeatureNetwork`.
+
+    Args:
+      path: of "classify_image_graph_def.pb", or any .pb, for `inception_2015`; of
+        "inception_v3_weights_tf_dim_ordering_tf_kernels.h5", or any .h5, for
+        `keras_inception`.
+
+    Raises:
+      ValueError: if the file ends otherwise, is not there or cannot be used.
+    """
+    networks = {".pb": inception_2015, ".h5": keras_inception}
+    suffix = pathlib.Path(path).suffix
+    if suffix not in networks:
+        raise ValueError(
+            f"{path}: must be the path of {_GRAPH_FILE} or of {_KERAS_FILE}"
+        )
+    return networks[suffix](path)
 
 
 def keras_inception(weights=None, *, resizer="bilinear"):
@@ -41,7 +67,8 @@ def keras_inception(weights=None, *, resizer="bilinear"):
         smoothed where they get smaller.
 
     Raises:
-      ValueError: if there are no weights, or the resizer is unknown.
+      ValueError: if there are no weights or they are others', or the resizer is
+        unknown.
     """
     if resizer not in RESIZERS:
         raise ValueError(
@@ -56,6 +83,8 @@ def keras_inception(weights=None, *, resizer="bilinear"):
     keras.config.set_dtype_policy("float32")
     try:
         model = keras.applications.InceptionV3(weights=str(path))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: not the weights of InceptionV3: {error}") from error
     finally:
         keras.config.set_dtype_policy(policy)
     outputs = [model.get_layer("avg_pool").output, model.output]
@@ -85,18 +114,27 @@ def inception_2015(graph):
       graph: the path of "classify_image_graph_def.pb".
 
     Raises:
-      ValueError: if there is no such file.
+      ValueError: if there is no such file, or it holds something else.
     """
-    path = _existing(graph, "classify_image_graph_def.pb")
+    path = _existing(graph, _GRAPH_FILE)
     content = path.read_bytes()
-    graph_def = tf.compat.v1.GraphDef.FromString(content)
+    try:
+        graph_def = tf.compat.v1.GraphDef.FromString(content)
+    except DecodeError:
+        graph_def = tf.compat.v1.GraphDef()
+    names = {node.name for node in graph_def.node}
+    if not names.issuperset((_INPUT, _FEATURES, _LOGITS)):
+        raise ValueError(
+            f"{path}: it is not the graph of 2015, which has the operations {_INPUT}, "
+            f"{_FEATURES} and {_LOGITS}; give the path of {_GRAPH_FILE}"
+        )
 
     def run(images):
         # Its input is what follows decoding: brightness from 0 to 255, of any size.
         pool, logits = tf.graph_util.import_graph_def(
             graph_def,
-            input_map={"ExpandDims:0": 127.5 * (_coloured(images) + 1.0)},
-            return_elements=["pool_3:0", "softmax/logits/MatMul"],
+            input_map={f"{_INPUT}:0": 127.5 * (_coloured(images) + 1.0)},
+            return_elements=[f"{_FEATURES}:0", _LOGITS],
         )
         weights = logits.inputs[1]
         # The graph is for one image: the shapes that it states are not to be trusted.
@@ -104,7 +142,7 @@ def inception_2015(graph):
         return features, tf.nn.softmax(tf.matmul(features, weights))
 
     return FeatureNetwork(
-        "Inception of 2015-12-05",
+        PUBLISHED,
         run,
         hashlib.sha256(content).hexdigest()[:16],
         resizer="bilinear of TensorFlow 1",

@@ -139,6 +139,66 @@ def stacked_classes(images, classifier, *, value_range):
     return _combined(digits, outputs[0].probabilities.shape[1])
 
 
+class StackedScorer:
+    """Counts the modes of samples, and those of a split's images, once.
+
+      scorer = StackedScorer(stacked_dataset(mnist), feature_classifier(mnist))
+      scores = scorer(draw_samples(model, 26_000), value_range=model.value_range)
+
+    Args:
+      dataset: what `stacked_dataset` returned.
+      network: a `FeatureNetwork` for one channel.
+      split: "train" or "test".
+
+    Attributes:
+      shown: the scores that `SampleScores` shows.
+
+    Raises:
+      ValueError: if the split is another, or the images have other channels.
+    """
+
+    shown = ("num_covered", "kl_divergence")
+
+    def __init__(self, dataset, network, *, split="test"):
+        self.dataset = dataset
+        self.network = network
+        self.split = split
+        classes = [
+            stacked_classes(images, network, value_range=(0, 1))
+            for images in dataset.once(500, split=split)
+        ]
+        self._real = np.concatenate(classes)
+
+    def __call__(self, samples, *, value_range):
+        """Returns the count of samples and its record, a dict for JSON.
+
+        Args:
+          samples: [N, H, W, 3].
+          value_range: (black, white) of the samples.
+
+        Returns:
+          "num_covered" and "kl_divergence", see `ModeCount`; the same of the split's
+          images with "_of_data" behind their names; "split", "num_samples", "num_real",
+          "features", "features_hash", "features_accuracy", "resizer".
+
+        Raises:
+          ValueError: if the samples have other channels.
+        """
+        classes = stacked_classes(samples, self.network, value_range=value_range)
+        modes, modes_of_data = (
+            mode_count(each, self.dataset.num_classes)._asdict()
+            for each in (classes, self._real)
+        )
+        return {
+            **modes,
+            **{f"{name}_of_data": value for name, value in modes_of_data.items()},
+            "split": self.split,
+            "num_samples": len(classes),
+            "num_real": len(self._real),
+            **self.network.record(),
+        }
+
+
 def _combined(classes, num_classes):
     """Returns the numbers that classes [N, 3] are the digits of, int32 [N]."""
     places = num_classes ** np.arange(_NUM_STACKED)[::-1]

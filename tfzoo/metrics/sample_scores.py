@@ -22,8 +22,6 @@ from tfzoo.metrics.sharpness import sharpness
 _NUM_NEIGHBORS = 3
 _KERNEL_SUBSETS = 20
 _KERNEL_SUBSET_SIZE = 1000
-# What `SampleScores` shows.
-SHOWN = ("frechet_distance", "kernel_distance", "precision", "recall")
 
 
 class SampleScorer:
@@ -37,18 +35,28 @@ class SampleScorer:
       network: a `FeatureNetwork`.
       split: "train" or "test".
       binarize: see `ImageDataset.batches`, for models of black and white images.
-      seed: an integer; of the images that are chosen where only some are compared, and
-        of dynamic binarisation.
+      num_splits: of the classifier score; see `classifier_score`.
+      seed: an integer; of the images that are chosen where only some are compared, of
+        their order where the classifier score is of splits, and of dynamic
+        binarisation.
+
+    Attributes:
+      shown: the scores that `SampleScores` shows.
 
     Raises:
       ValueError: if an argument is out of its range.
     """
 
-    def __init__(self, dataset, network, *, split="test", binarize=None, seed=0):
+    shown = ("frechet_distance", "kernel_distance", "precision", "recall")
+
+    def __init__(
+        self, dataset, network, *, split="test", binarize=None, num_splits=1, seed=0
+    ):
         self.dataset = dataset
         self.network = network
         self.split = split
         self.binarize = binarize
+        self.num_splits = num_splits
         self.seed = seed
         outputs, sharpnesses, sizes = [], [], []
         for images in dataset.once(500, split=split, binarize=binarize, seed=seed):
@@ -58,6 +66,11 @@ class SampleScorer:
         parts = zip(*outputs, strict=True)
         self._real = FeatureOutputs(*(np.concatenate(part) for part in parts))
         self._sharpness = float(np.average(sharpnesses, weights=sizes))
+        # A data set may be in the order of its classes, a split be of one of them.
+        order = np.random.default_rng(seed).permutation(len(self._real.probabilities))
+        self._classifier_score, _ = classifier_score(
+            self._real.probabilities[order], num_splits=num_splits
+        )
 
     def __call__(self, samples, *, value_range):
         """Returns the scores of samples and their record, a dict for JSON.
@@ -95,14 +108,18 @@ class SampleScorer:
             self._chosen(fake.features, num),
             num_neighbors=_NUM_NEIGHBORS,
         )
+        score, score_stddev = classifier_score(
+            fake.probabilities, num_splits=self.num_splits
+        )
         return {
             "frechet_distance": frechet_distance(self._real.features, fake.features),
             "kernel_distance": kernel,
             "kernel_distance_stddev": kernel_stddev,
             "precision": precision,
             "recall": recall,
-            "classifier_score": classifier_score(fake.probabilities)[0],
-            "classifier_score_of_data": classifier_score(self._real.probabilities)[0],
+            "classifier_score": score,
+            "classifier_score_stddev": score_stddev,
+            "classifier_score_of_data": self._classifier_score,
             "sharpness": sharpness(samples, value_range=value_range),
             "sharpness_of_data": self._sharpness,
             "split": self.split,
@@ -111,6 +128,7 @@ class SampleScorer:
             "num_real": num_real,
             "num_neighbors": _NUM_NEIGHBORS,
             "kernel_subsets": [_KERNEL_SUBSETS, subset_size],
+            "num_splits": self.num_splits,
             **self._classes_covered(fake.probabilities),
             **self.network.record(),
         }
@@ -118,7 +136,7 @@ class SampleScorer:
     def _classes_covered(self, probabilities):
         # Of a network that knows other classes than the data set's they say nothing.
         num_classes = probabilities.shape[1]
-        if num_classes != self.dataset.num_classes:
+        if self.dataset.train.labels is None or num_classes != self.dataset.num_classes:
             return {}
         modes = mode_count(np.argmax(probabilities, axis=1), num_classes)
         return {
@@ -152,10 +170,10 @@ def sample_scores(samples, dataset, *, value_range, network=None, **options):
 
     Returns:
       "frechet_distance", "kernel_distance" and "kernel_distance_stddev", "precision",
-      "recall", "classifier_score", "sharpness"; "classifier_score_of_data",
-      "sharpness_of_data"; "split", "binarize", "num_samples", "num_real",
-      "num_neighbors", "kernel_subsets" (how many, their size), "features",
-      "features_hash", "features_accuracy", "resizer".
+      "recall", "classifier_score" and "classifier_score_stddev" (over splits),
+      "sharpness"; "classifier_score_of_data", "sharpness_of_data"; "split", "binarize",
+      "num_samples", "num_real", "num_neighbors", "kernel_subsets" (how many, their
+      size), "num_splits", "features", "features_hash", "features_accuracy", "resizer".
 
     Raises:
       ValueError: if there are too few samples, they do not fit, or the data set has no
@@ -172,7 +190,7 @@ class SampleScores(keras.callbacks.Callback):
     each epoch.
 
     Args:
-      scorer: a `SampleScorer`.
+      scorer: a `SampleScorer` or a `StackedScorer`.
       num_samples: how many to draw.
       batch_size: how many to draw at a time.
       seed: an integer; of the noise.
@@ -191,11 +209,11 @@ class SampleScores(keras.callbacks.Callback):
         self._draw = sampler(self.model, self.batch_size)
 
     def on_epoch_end(self, epoch, logs=None):
-        """Adds "frechet_distance", "kernel_distance", "precision" and "recall"."""
+        """Adds what the scorer shows; of a `SampleScorer` distances and coverage."""
         samples = self._draw(self.num_samples, self.seed)
         if not np.isfinite(samples).all():
             # For whoever watches over training to find.
-            logs.update(dict.fromkeys(SHOWN, math.nan))
+            logs.update(dict.fromkeys(self.scorer.shown, math.nan))
             return
         scores = self.scorer(samples, value_range=self.model.value_range)
-        logs.update({name: scores[name] for name in SHOWN})
+        logs.update({name: scores[name] for name in self.scorer.shown})

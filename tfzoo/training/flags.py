@@ -27,6 +27,7 @@ _MAY_CHANGE = (
     "checkpoint_every",
     "data_dir",
     "evaluation_episodes",
+    "inception",
     "num_epochs",
     "num_workers",
     "pictures_every",
