@@ -28,7 +28,7 @@ from tfzoo.metrics import (
 from tfzoo.models import GAN_TYPES, gan_optimizers, make_gan
 from tfzoo.training import UserError, distribution_scope, run_experiment, write_video
 from tfzoo.training.figures import metric_curves
-from tfzoo.training.flags import define_fraction
+from tfzoo.training.flags import define_at_least_zero, define_fraction
 from tfzoo.training.model_experiment import (
     define_model_flags,
     finish,
@@ -54,20 +54,17 @@ flags.DEFINE_integer(
     "own; by type.",
     1,
 )
-flags.DEFINE_float(
+define_fraction(
     "gamma",
     None,
     "Of BEGAN: how badly its autoencoder rebuilds samples, as a part of how badly it "
     "rebuilds images; smaller for sharper samples that are less diverse. By default "
     "0.75.",
-    lower_bound=0.0,
-    upper_bound=1.0,
 )
-flags.DEFINE_float(
+define_at_least_zero(
     "information_weight",
     None,
     "Of InfoGAN: how much its categories are to tell; by default 0.1.",
-    lower_bound=0.0,
 )
 flags.DEFINE_boolean("conditional", False, "Give both players the labels.")
 flags.DEFINE_integer(
@@ -155,6 +152,15 @@ def main():
             if rate is not None:
                 optimizer.learning_rate = rate
         model.compile(*optimizers, jit_compile=FLAGS.jit_compile)
+    # What the type chose is recorded, too: it may choose otherwise one day.
+    FLAGS.critic_steps = model.critic_steps
+    FLAGS.generator_learning_rate, FLAGS.discriminator_learning_rate = (
+        float(optimizer.learning_rate) for optimizer in optimizers
+    )
+    if FLAGS.gan == "began":
+        FLAGS.gamma = model.gamma
+    elif FLAGS.gan == "infogan":
+        FLAGS.information_weight, _ = model.information_weights
     batch_size = FLAGS.batch_size * model.critic_steps
     if batch_size > len(dataset.train.images):
         raise UserError(

@@ -121,6 +121,11 @@ def test_runs_leave_scores_pictures_and_a_model_that_draws(
         assert (scores["code_split"], scores["code_num_images"]) == ("test", 360)
         for key in ("code_accuracy", "code_purity"):
             assert float(rows[-1][key]) == scores[key] > 0.1
+        stored = (run_dir / "flags.txt").read_text()
+        weight = 0.5 if "--information_weight=0.5" in flags else 0.1
+        # What was asked for reaches the model, and what its type chose is recorded.
+        assert f"--information_weight={weight}\n" in stored
+        assert "--generator_learning_rate=0.001\n" in stored
     if name == "vae_gan":
         record = [scores[key] for key in ("split", "num_samples", "num_real")]
         assert record == ["test", 1000, 360]
@@ -253,6 +258,7 @@ def test_batches_are_split_over_two_devices(programs, tmp_path, name):
         ("gan", ("--gan=infogan", "--conditional"), "finds classes by itself"),
         ("gan", ("--gan=wgan_gp", "--batch_size=500"), "takes 2500 images"),
         ("gan", ("--gamma=0.5",), "--gamma is for --gan=began, got dcgan"),
+        ("gan", ("--information_weight=1",), "is for --gan=infogan, got dcgan"),
         ("gan", ("--num_scored=3",), "must be 0 or at least 10"),
         ("gan", ("--stacked", "--conditional"), "classes that nobody asked"),
         ("gan", ("--stacked", "--channels=3"), "images must be [N, H, W, 1]"),

@@ -232,12 +232,14 @@ def define_fraction(name, default, help):
 
     Args:
       name: of the flag.
-      default: a number.
+      default: a number, or None.
       help: what --helpshort says about it.
     """
     flags.DEFINE_float(name, default, help)
     flags.register_validator(
-        name, lambda value: 0 <= value <= 1, message="must be between 0 and 1"
+        name,
+        lambda value: value is None or 0 <= value <= 1,
+        message="must be between 0 and 1",
     )
 
 
