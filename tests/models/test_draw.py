@@ -199,6 +199,22 @@ def test_reconstructions_are_the_last_canvases_and_take_means():
     assert np.abs(noisy - result["images"][-1]).max() > 1e-3
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_latent_numbers_are_encoded_and_decoded(kind):
+    model = make(**KINDS[kind])
+    mean, log_variance = (x.numpy() for x in model.encode(IMAGES))
+    assert mean.shape == log_variance.shape == (3, 3, 2)
+    # What comes of the means of all glimpses before.
+    _, _, kl, _ = all_by_numpy(model, np.zeros((3, 3, 2)))
+    ours = 0.5 * (mean**2 + np.exp(log_variance) - log_variance - 1).sum(-1)
+    np.testing.assert_allclose(ours, kl, rtol=1e-4)
+    rebuilt = model.decode(mean.astype(np.float64))
+    np.testing.assert_allclose(rebuilt, model.reconstruct(IMAGES), rtol=1e-5)
+    latent = random.normal([3, 4, 2], random.make_seed(6)).numpy()
+    drawn = model.decode(latent.swapaxes(0, 1))
+    np.testing.assert_allclose(drawn, model.sample(4, seed=6), rtol=1e-5)
+
+
 def test_attention_is_shown_where_it_is():
     shapes = {"images": [3, 3, *SHAPE], "read": [3, 3, 5], "write": [3, 3, 5]}
     for sizes in KINDS.values():

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.devices import two_devices
 from tfzoo import random
 from tfzoo.models import VAE, VAEGAN
 from tfzoo.models.vae_gan import feature_discriminator
@@ -101,30 +100,6 @@ def test_the_decoder_is_normalised_beside_a_discriminator(model, normalized):
     decoder = model(SHAPE, network="conv").decoder
     kinds = [type(layer) for layer in decoder.layers]
     assert (keras.layers.BatchNormalization in kinds) == normalized
-
-
-def test_two_devices_take_the_mean_of_their_steps():
-    with two_devices().scope():
-        model = make(jit_compile=False)
-    dataset = tf.data.Dataset.from_tensors(IMAGES).unbatch().batch(6)
-    options = tf.data.Options()
-    options.experimental_distribute.auto_shard_policy = (
-        tf.data.experimental.AutoShardPolicy.DATA
-    )
-    model.fit(dataset.with_options(options), shuffle=False, verbose=0)
-    halves = []
-    for replica in range(2):
-        one = make()
-        seed = random.fold_in(random.fold_in(random.make_seed(1), 0), replica)
-        one._seed_of_replica = lambda number, seed=seed: seed
-        half = IMAGES[3 * replica : 3 * replica + 3]
-        one.fit(half, batch_size=3, shuffle=False, verbose=0)
-        halves.append([v.numpy() for v in one.trainable_variables])
-    for variable, *values in zip(model.trainable_variables, *halves, strict=True):
-        np.testing.assert_allclose(
-            variable.numpy(), np.mean(values, axis=0), rtol=1e-4, atol=1e-6
-        )
-    assert any(np.abs(a - b).max() > 1e-5 for a, b in zip(*halves, strict=True))
 
 
 @pytest.mark.parametrize(

@@ -23,9 +23,6 @@ from tfzoo.models.gan import GAN
 class BEGAN(GAN):
     """Boundary equilibrium GAN.
 
-    The `logits` of what `export` serves as "discriminate" are L, the error by which D
-    rebuilds an image: the lower, the more real.
-
     `fit` shows, besides the losses, "reconstruction_error", L(x), "k" and
     "convergence", M.
 
@@ -84,6 +81,22 @@ class BEGAN(GAN):
         rebuilt = self.reconstruct(images, classes, training, keep_state)
         error = tf.reduce_mean(tf.abs(images - rebuilt), axis=[1, 2, 3])
         return error[:, None]
+
+    def endpoints(self):
+        """Returns what `export` serves.
+
+        See `GAN.endpoints`; the `logits` of "discriminate" are L, the error by which D
+        rebuilds an image: the lower, the more real. "reconstruct" takes `images`, and
+        of a conditional GAN `labels`, and returns `images`, D(images).
+        """
+        endpoints = super().endpoints()
+
+        def reconstruct(images, labels=None):
+            classes = None if labels is None else tf.one_hot(labels, self.num_classes)
+            return {"images": self.reconstruct(images, classes)}
+
+        _, inputs = endpoints["discriminate"]
+        return {**endpoints, "reconstruct": (reconstruct, inputs)}
 
     def discriminator_loss(self, images, classes, seed, training):
         """Returns L_D, and L(x) to show; see the base."""

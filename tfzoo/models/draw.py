@@ -151,6 +151,20 @@ class DRAW(GenerativeModel):
         attention = self.read_attention, self.write_attention
         return layers + [layer for layer in attention if layer is not None]
 
+    def encode(self, images):
+        """Returns the mean and the log-variance of Q(z_t), [B, T, D] each, of images.
+
+        Q(z_t) depends on z_1 to z_t-1, for which their means are taken.
+        """
+        noise = tf.zeros(self._noise_shape(tf.shape(images)[0]))
+        _, q = self._reproduce(images, noise, ("mean", "log_variance"))
+        return _swapped(q["mean"]), _swapped(q["log_variance"])
+
+    def decode(self, latent):
+        """Returns the mean images [B, H, W, C] of p(x|z), of z [B, T, D]."""
+        state, _ = self._draw(_swapped(tf.cast(latent, tf.float32)))
+        return self.distribution.mean(state.canvas)
+
     def call(self, images):
         """Returns what `reconstruct` does."""
         return self.reconstruct(images)
@@ -172,7 +186,7 @@ class DRAW(GenerativeModel):
 
     def sample_from(self, num, seed):
         """Returns what `sample` does, of tensors: `num` int32 and `seed` int32 [2]."""
-        state, _ = self._generate(num, seed)
+        state, _ = self._draw(random.normal(self._noise_shape(num), seed))
         return self.distribution.mean(state.canvas)
 
     def canvases(self, images, seed=None):
@@ -207,21 +221,33 @@ class DRAW(GenerativeModel):
           attention "write" [T, num, 5], its `attention_parameters`.
         """
         kept = [name for name in self._kept if name != "read"]
-        return self._as_pictures(self._generate(num, random.make_seed(seed), kept))
+        latent = random.normal(self._noise_shape(num), random.make_seed(seed))
+        return self._as_pictures(self._draw(latent, kept))
 
     def endpoints(self):
         """Returns what `export` serves.
 
         "sample" takes `num`, int32, and `seed`, int32 [2], and returns `images`.
-        "reconstruct", which is the default, takes and returns `images` [B, H, W, C];
-        "canvases" takes `images` and returns what the method of that name does.
+        "encode" takes `images` [B, H, W, C] and returns `mean` and `log_variance`
+        [B, T, D]; "decode" takes `latent` [B, T, D] and returns `images`, the means;
+        "reconstruct", which is the default, takes and returns `images`; "canvases"
+        takes `images` and returns what the method of that name does.
         """
         images = tf.TensorSpec([None, *self.image_shape], tf.float32, name="images")
+        latent = tf.TensorSpec(
+            [None, self.num_glimpses, self.latent_size], tf.float32, name="latent"
+        )
         num = tf.TensorSpec([], tf.int32, name="num")
         seed = tf.TensorSpec([2], tf.int32, name="seed")
 
         def sample(num, seed):
             return {"images": self.sample_from(num, seed)}
+
+        def encode(images):
+            return dict(zip(("mean", "log_variance"), self.encode(images), strict=True))
+
+        def decode(latent):
+            return {"images": self.decode(latent)}
 
         def reconstruct(images):
             return {"images": self.reconstruct(images)}
@@ -233,6 +259,8 @@ class DRAW(GenerativeModel):
             "serving_default": (reconstruct, [images]),
             "reconstruct": (reconstruct, [images]),
             "sample": (sample, [num, seed]),
+            "encode": (encode, [images]),
+            "decode": (decode, [latent]),
             "canvases": (canvases, [images]),
         }
 
@@ -326,15 +354,15 @@ class DRAW(GenerativeModel):
         state = self.start.repeated(tf.shape(images)[0])
         return _repeat(glimpse, state, self.num_glimpses, kept)
 
-    def _generate(self, num, seed, kept=()):
-        """Runs the decoder on latent numbers from the prior; see `_reproduce`."""
-        latent = random.normal(self._noise_shape(num), seed)
+    def _draw(self, latent, kept=()):
+        """Runs the decoder on z, [T, B, D]; see `_reproduce`."""
         networks = self._networks()
 
         def glimpse(t, state):
             return self._write(networks, state, latent[t])
 
-        return _repeat(glimpse, self.start.repeated(num), self.num_glimpses, kept)
+        state = self.start.repeated(tf.shape(latent)[1])
+        return _repeat(glimpse, state, self.num_glimpses, kept)
 
     def _read(self, networks, state, images):
         """Returns the state with that of the encoder, and a dict; equations 1 to 5."""
@@ -510,6 +538,11 @@ def _repeat(step, state, num, kept):
         maximum_iterations=num,
     )
     return state, {name: array.stack() for name, array in arrays.items()}
+
+
+def _swapped(latent):
+    """Returns [B, T, D] of [T, B, D], and the other way round."""
+    return tf.transpose(latent, [1, 0, 2])
 
 
 def _flat(images):
