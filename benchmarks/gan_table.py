@@ -93,6 +93,13 @@ def main():
         results = [
             run(gan_type, seed, directory) for seed, directory in enumerate(directories)
         ]
+        for directory, result in zip(directories, results, strict=True):
+            if result["steps"] != _UPDATES.value:
+                raise UserError(
+                    f"{directory}: it has {result['steps']} updates, not "
+                    f"--updates={_UPDATES.value}; move it away, or name another folder "
+                    "by --runs"
+                )
         pictured.append(directories[0])
         mean = {
             key: np.mean([result[key] for result in results])

@@ -104,10 +104,10 @@ flags.DEFINE_string(
     "inception",
     None,
     "A file of Inception's weights, to score samples by once at the end, with labels "
-    "or without: classify_image_graph_def.pb (or any .pb) for FID, KID and the "
-    "Inception score, or inception_v3_weights_tf_dim_ordering_tf_kernels.h5 of Keras "
-    "(or any .h5) for scores that must not be called so. On a CPU it takes minutes for "
-    "each 1,000 images.",
+    "or without: a .pb, taken for classify_image_graph_def.pb of 2015, for FID, KID "
+    "and the Inception score, or inception_v3_weights_tf_dim_ordering_tf_kernels.h5 of "
+    "Keras (or any .h5) for scores that must not be called so. On a CPU it takes "
+    "minutes for each 1,000 images.",
 )
 
 _OF_ONE_TYPE = {"gamma": "began", "information_weight": "infogan"}
@@ -152,15 +152,6 @@ def main():
             if rate is not None:
                 optimizer.learning_rate = rate
         model.compile(*optimizers, jit_compile=FLAGS.jit_compile)
-    # What the type chose is recorded, too: it may choose otherwise one day.
-    FLAGS.critic_steps = model.critic_steps
-    FLAGS.generator_learning_rate, FLAGS.discriminator_learning_rate = (
-        float(optimizer.learning_rate) for optimizer in optimizers
-    )
-    if FLAGS.gan == "began":
-        FLAGS.gamma = model.gamma
-    elif FLAGS.gan == "infogan":
-        FLAGS.information_weight, _ = model.information_weights
     batch_size = FLAGS.batch_size * model.critic_steps
     if batch_size > len(dataset.train.images):
         raise UserError(
@@ -197,6 +188,10 @@ def main():
         metric_callbacks=metric_callbacks,
     )
     scores = {"gan": FLAGS.gan}
+    if FLAGS.gan == "began":
+        scores["gamma"] = model.gamma
+    elif FLAGS.gan == "infogan":
+        scores["information_weight"], _ = model.information_weights
     if scorer or inception:
         samples = draw_samples(model, len(dataset.test.images), seed=FLAGS.seed)
     if scorer:

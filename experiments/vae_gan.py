@@ -64,8 +64,8 @@ def main():
     scores["sharpness_of_data"] = sharpness(dataset.test.images, value_range=(0, 255))
     scores |= {
         "split": "test",
-        "num_samples": _NUM_SCORED,
-        "num_real": len(dataset.test.images),
+        "sharpness_num_samples": _NUM_SCORED,
+        "sharpness_num_real": len(dataset.test.images),
     }
     images = next(iter(images_to_test(model, dataset, _NUM_SHOWN)))
     draw_latent_space(model, run.path, images)

@@ -13,7 +13,7 @@ def test_runs_that_are_finished_are_a_row(programs, tmp_path):
         path = tmp_path / f"wgan_digits-{seed}"
         path.mkdir()
         scores = {
-            "steps": 1004,
+            "steps": 1000,
             "frechet_distance": distance,
             "kernel_distance": 3.0,
             "precision": 0.5,
@@ -22,12 +22,29 @@ def test_runs_that_are_finished_are_a_row(programs, tmp_path):
             "classes_kl_divergence": 0.25 + 0.5 * seed,
         }
         (path / "evaluation.json").write_text(json.dumps(scores))
-    result = programs.run(SCRIPT, "--types=wgan", f"--runs={tmp_path}", "--seeds=2")
+    result = programs.run(
+        SCRIPT, "--types=wgan", f"--runs={tmp_path}", "--seeds=2", "--updates=1000"
+    )
     assert result.status == 0, result.stderr
     header, rule, row = result.stdout.splitlines()[-3:]
     assert header.endswith("| classes | KL of the classes' shares, nats |")
-    assert row == "| wgan | 1,004 | 11.0 | 1.4 | 3.00 | 0.50 | 0.75 | 9 | 0.500 |"
+    assert row == "| wgan | 1,000 | 11.0 | 1.4 | 3.00 | 0.50 | 0.75 | 9 | 0.500 |"
     assert header.count("|") == rule.count("|") == row.count("|")
+
+
+def test_a_run_of_other_updates_is_refused(programs, tmp_path):
+    path = tmp_path / "wgan_digits-0"
+    path.mkdir()
+    (path / "evaluation.json").write_text(
+        '{"steps": 1004, "frechet_distance": 1.0, "kernel_distance": 1.0, '
+        '"precision": 1.0, "recall": 1.0, "classes_covered": 9, '
+        '"classes_kl_divergence": 0.0}'
+    )
+    flags = "--types=wgan", f"--runs={tmp_path}", "--updates=1000"
+    result = programs.run(SCRIPT, *flags)
+    assert result.status == 1
+    line = result.stderr.splitlines()[-1]
+    assert f"{path}: it has 1004 updates, not --updates=1000" in line
 
 
 def test_a_run_that_was_begun_with_other_flags_is_refused(programs, tmp_path):

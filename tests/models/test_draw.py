@@ -272,6 +272,12 @@ def test_each_glimpse_has_noise_of_its_own():
     np.testing.assert_allclose(gains, expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("shape", [(1, 2, 2), (1, 3, 3)])
+def test_latent_numbers_of_other_glimpses_are_refused(shape):
+    with pytest.raises(ValueError, match=r"latent must have shape \[B, 3, 2\], got"):
+        make().decode(np.zeros(shape, np.float32))
+
+
 @pytest.mark.parametrize("distribution", ["gaussian", "discretized_logistic"])
 def test_canvases_hold_all_parameters_of_the_pixels(distribution):
     model = make(distribution=distribution)

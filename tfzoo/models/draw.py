@@ -161,8 +161,19 @@ class DRAW(GenerativeModel):
         return _swapped(q["mean"]), _swapped(q["log_variance"])
 
     def decode(self, latent):
-        """Returns the mean images [B, H, W, C] of p(x|z), of z [B, T, D]."""
-        state, _ = self._draw(_swapped(tf.cast(latent, tf.float32)))
+        """Returns the mean images [B, H, W, C] of p(x|z), of z [B, T, D].
+
+        Raises:
+          ValueError: if T or D are others than the model's.
+        """
+        latent = tf.cast(latent, tf.float32)
+        shape = self.num_glimpses, self.latent_size
+        if tuple(latent.shape[1:]) != shape:
+            raise ValueError(
+                f"latent must have shape [B, {shape[0]}, {shape[1]}], got "
+                f"{list(latent.shape)}"
+            )
+        state, _ = self._draw(_swapped(latent))
         return self.distribution.mean(state.canvas)
 
     def call(self, images):

@@ -294,7 +294,8 @@ def finish(model, run_directory, scores, *, metrics=None, label="nats"):
     Args:
       model: a `GenerativeModel`.
       run_directory: a `RunDirectory`.
-      scores: a dict for `evaluation.json`, which is printed as well.
+      scores: a dict for `evaluation.json`, which is printed as well; it may have
+        dicts in it.
       metrics: what of `metrics.csv` to draw; by default the model's first metric.
       label: of the curves' vertical axis.
     """
@@ -315,8 +316,10 @@ def finish(model, run_directory, scores, *, metrics=None, label="nats"):
             run_directory.samples, run_directory.path / "training.gif"
         )
     for name, value in scores.items():
-        shown = f"{value:,.5g}" if isinstance(value, float) else value
-        print(f"{name}: {shown}")
+        parts = value if isinstance(value, dict) else {"": value}
+        for part, number in parts.items():
+            shown = f"{number:,.5g}" if isinstance(number, float) else number
+            print(f"{name} {part}".strip() + f": {shown}")
     print(
         run_directory.next_commands(
             f"--num_epochs={2 * FLAGS.num_epochs}", program="sample"
