@@ -7,11 +7,13 @@ The budget is a number of the generator's updates, the same for all types, each 
 batch of the same size; critics have their types' updates for one of them, and batches
 of their own for each. A run scores samples after each tenth of its updates, so that
 epochs are not those of the data. Every run is an experiment of its own in
-RUNS/TYPE_DATASET-SEED. What is finished there is taken as it is, what was killed is
-resumed. The table is Markdown, on stdout: means over seeds, the standard deviation (of
-the sample) of the Frechet distance, and the fewest classes of any seed.
+RUNS/TYPE_DATASET-SEED. What is finished there with as many updates is taken as it is,
+what was killed is resumed. The table is Markdown, on stdout: means over seeds, the
+standard deviation (of the sample) of the Frechet distance, and the fewest classes of
+any seed.
 """
 
+import json
 import pathlib
 
 import numpy as np
@@ -62,6 +64,26 @@ def run(gan_type, seed, directory):
     return finished_experiment("gan", directory, arguments)
 
 
+def _directories(gan_type, dataset):
+    return [
+        pathlib.Path(_RUNS.value, f"{gan_type}_{dataset}-{seed}")
+        for seed in range(_SEEDS.value)
+    ]
+
+
+def _check_updates(directory):
+    """Raises `UserError` if a run is finished with other updates than are wanted."""
+    evaluation = directory / "evaluation.json"
+    if not evaluation.exists():
+        return
+    steps = json.loads(evaluation.read_text("utf8")).get("steps", _UPDATES.value)
+    if steps != _UPDATES.value:
+        raise UserError(
+            f"{directory}: it has {steps} updates, not --updates={_UPDATES.value}; "
+            "move it away, or name another folder by --runs"
+        )
+
+
 def samples(directory):
     """Returns images that the exported model of a run draws."""
     served = tf.saved_model.load(str(directory / "saved_model"))
@@ -86,20 +108,13 @@ def main():
     print("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
     pictured = []
     for gan_type in _TYPES.value:
-        directories = [
-            pathlib.Path(_RUNS.value, f"{gan_type}_{name}-{seed}")
-            for seed in range(_SEEDS.value)
-        ]
+        for directory in _directories(gan_type, name):
+            _check_updates(directory)
+    for gan_type in _TYPES.value:
+        directories = _directories(gan_type, name)
         results = [
             run(gan_type, seed, directory) for seed, directory in enumerate(directories)
         ]
-        for directory, result in zip(directories, results, strict=True):
-            if result["steps"] != _UPDATES.value:
-                raise UserError(
-                    f"{directory}: it has {result['steps']} updates, not "
-                    f"--updates={_UPDATES.value}; move it away, or name another folder "
-                    "by --runs"
-                )
         pictured.append(directories[0])
         mean = {
             key: np.mean([result[key] for result in results])
