@@ -69,7 +69,7 @@ def main():
     }
     images = next(iter(images_to_test(model, dataset, _NUM_SHOWN)))
     draw_latent_space(model, run.path, images)
-    finish(model, run, scores, metrics=model.metric_names[2:], label="loss")
+    finish(model, run, scores, metrics=model.metric_names[3:], label="loss")
 
 
 if __name__ == "__main__":

@@ -5,13 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.layers.like_keras import MODES, assert_same_values_and_gradients
 from tfzoo.layers import NarrowConv2DTranspose
-
-MODES = {
-    "eager": lambda function: function,
-    "graph": tf.function(autograph=False),
-    "xla": tf.function(autograph=False, jit_compile=True),
-}
 
 
 def pair(channels, *shape, stride=2, **options):
@@ -36,22 +31,9 @@ def test_values_and_gradients_are_those_of_keras(mode, channels, stride):
     x = tf.constant(rng.normal(size=(2, 3, 5, 6)), tf.float32)
     shape = 2, 3 * stride, 5 * stride, channels
     weight = tf.constant(rng.normal(size=shape), tf.float32)
-
-    def gradients(layer):
-        @MODES[mode]
-        def both(x):
-            with tf.GradientTape() as tape:
-                tape.watch(x)
-                y = layer(x)
-                loss = tf.reduce_sum(weight * y)
-            return y, tape.gradient(loss, [x, *layer.trainable_variables])
-
-        y, rest = both(x)
-        assert y.shape == shape
-        return [y, *rest]
-
-    for ours, theirs in zip(gradients(narrow), gradients(usual), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    assert_same_values_and_gradients(
+        narrow, usual, x, weight, mode, rtol=1e-4, atol=1e-5
+    )
 
 
 def test_second_derivatives_are_those_of_keras():

@@ -5,14 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.layers.like_keras import MODES, assert_same_values_and_gradients
 from tfzoo.agents import q_network
 from tfzoo.layers import NarrowDense
-
-MODES = {
-    "eager": lambda function: function,
-    "graph": tf.function(autograph=False),
-    "xla": tf.function(autograph=False, jit_compile=True),
-}
 
 
 def pair(units, inputs, **options):
@@ -31,21 +26,9 @@ def test_values_and_gradients_are_those_of_keras(mode, units):
     rng = np.random.default_rng(0)
     x = tf.constant(rng.normal(size=(7, 16)), tf.float32)
     weight = tf.constant(rng.normal(size=(7, units)), tf.float32)
-
-    def gradients(layer):
-        @MODES[mode]
-        def both(x):
-            with tf.GradientTape() as tape:
-                tape.watch(x)
-                y = layer(x)
-                loss = tf.reduce_sum(weight * y)
-            return y, tape.gradient(loss, [x, *layer.trainable_variables])
-
-        y, rest = both(x)
-        return [y, *rest]
-
-    for ours, theirs in zip(gradients(narrow), gradients(usual), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+    assert_same_values_and_gradients(
+        narrow, usual, x, weight, mode, rtol=1e-5, atol=1e-6
+    )
 
 
 def test_second_derivatives_are_those_of_keras():

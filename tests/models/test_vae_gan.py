@@ -61,6 +61,9 @@ def test_losses_are_those_of_the_paper():
         assert float(losses[name]) == pytest.approx(value, rel=1e-4)
     assert float(metrics["kl"]) == pytest.approx(kl, rel=1e-4)
     assert float(metrics["feature_error"]) == pytest.approx(error, rel=1e-4)
+    density = -0.5 * ((IMAGES - rebuilt) ** 2 + np.log(2 * np.pi))
+    bound = density.reshape(6, -1).sum(1).mean() - kl
+    assert float(metrics["elbo"]) == pytest.approx(bound, rel=1e-4)
 
 
 def test_each_network_steps_down_its_own_loss_alone():

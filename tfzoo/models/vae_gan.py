@@ -37,9 +37,10 @@ class VAEGAN(VAE):
       model.fit(batches, steps_per_epoch=600, epochs=10)
       images = model.sample(64, seed=0)
 
-    `fit` shows "loss", the encoder's, and its parts "kl" and "feature_error", both in
-    nats, and what the two players of the GAN minimise, "discriminator_loss" and
-    "generator_loss".
+    `fit` shows "elbo", the evidence lower bound in nats if pixels were Gaussian with a
+    standard deviation of 1, which is not what is trained; "loss", the encoder's, and
+    its parts "kl" and "feature_error", both in nats; and what the two players of the
+    GAN minimise, "discriminator_loss" and "generator_loss".
 
     Args:
       image_shape: (H, W, C); images are from 0 to 1.
@@ -52,16 +53,21 @@ class VAEGAN(VAE):
         The decoder's outputs are logits of brightness, [B, H, W, C].
 
     One optimizer moves all three networks: clip gradients by `clipnorm`, weight by
-    weight, if at all, as `global_clipnorm` would mix the players. `elbo` and
-    `importance_weighted_bound` are those of Gaussian pixels with a standard deviation
-    of 1, which are not what is trained.
+    weight, if at all, as `global_clipnorm` would mix the players. The methods `elbo`
+    and `importance_weighted_bound` are of the same Gaussian pixels as the metric.
 
     Raises:
       ValueError: if an argument is out of its range, or a network has outputs of
         another shape.
     """
 
-    metric_names = ("kl", "feature_error", "discriminator_loss", "generator_loss")
+    metric_names = (
+        "elbo",
+        "kl",
+        "feature_error",
+        "discriminator_loss",
+        "generator_loss",
+    )
     remedy = "a lower --learning_rate or --gamma"
     # Without it, logits run away to where the sigmoid is flat and images stay black.
     _decoder_batch_norm = True
@@ -148,6 +154,7 @@ class VAEGAN(VAE):
         kl = tf.reduce_mean(
             tf.reduce_sum(gaussian_kl_divergence(mean, log_variance), axis=-1)
         )
+        log_likelihood = self.distribution.log_prob(tf.split(outputs, 2)[0], images)
         feature_error = 0.5 * tf.reduce_mean(
             tf.reduce_sum(tf.square(real_features - rebuilt_features), axis=-1)
         )
@@ -161,6 +168,7 @@ class VAEGAN(VAE):
             "discriminator": discriminator,
         }
         return losses, {
+            "elbo": tf.reduce_mean(log_likelihood) - kl,
             "kl": kl,
             "feature_error": feature_error,
             "discriminator_loss": discriminator,
