@@ -54,6 +54,9 @@ setup(
         "imageio>=2.34,<3",
         "keras>=3.12,<4",
         "matplotlib>=3.8,<4",
+        # tensorflow-datasets imports it to download, and does not ask for it
+        # (tensorflow/datasets#11212).
+        "importlib_resources>=6,<8",
         "numpy>=1.26,<3",
         "pillow>=10,<14",
         "scikit-learn>=1.4,<2",

@@ -127,6 +127,30 @@ class Stripes(tfds.core.GeneratorBasedBuilder):
             yield i, {"image": value, "label": i % 2}
 
 
+def test_tensorflow_datasets_has_what_it_downloads_with():
+    # It imports a package here that it does not ask for.
+    assert "train-images-idx3-ubyte.gz" in " ".join(tfds.builder_cls("mnist").url_infos)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError("no route\nto it"), r"mnist: it cannot be downloaded \(no route\)"),
+        (
+            ModuleNotFoundError("No module named 'x'"),
+            r"mnist: tensorflow-datasets needs a package .* \(No module named 'x'\)",
+        ),
+    ],
+)
+def test_what_keeps_from_downloading_is_named(monkeypatch, tmp_path, error, message):
+    def fail(self):
+        raise error
+
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", fail)
+    with pytest.raises(DatasetError, match=message):
+        load_images("mnist", data_dir=tmp_path)
+
+
 def test_tensorflow_datasets(tmp_path):
     loaded = load_images("stripes", data_dir=tmp_path)
     assert loaded.train.images.shape == (4, 4, 4, 1)

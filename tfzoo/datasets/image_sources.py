@@ -204,10 +204,15 @@ def _from_tfds(name, data_dir, prepare):
     label = features.get("label")
     try:
         builder.download_and_prepare()
+    except ImportError as error:
+        raise DatasetError(
+            f"{name}: tensorflow-datasets needs a package that is not installed "
+            f"({error})"
+        ) from None
     except Exception as error:
         reason = str(error).strip().splitlines()
         raise DatasetError(
-            f"{name}: it cannot be downloaded ({reason[0] if reason else error!r})"
+            f"{name}: it cannot be downloaded ({reason[0] if reason else repr(error)})"
         ) from None
     known = builder.info.splits
     test = next((s for s in ("test", "validation") if s in known), None)
