@@ -25,8 +25,8 @@ def finished_experiment(name, directory, flags):
     """
     directory = pathlib.Path(directory).absolute()
     evaluation = directory / "evaluation.json"
+    check_flags(directory, flags)
     if (directory / "flags.txt").exists():
-        _check_flags(directory, flags)
         flags = ["--resume"]
     if not evaluation.exists():
         command = [sys.executable, str(_EXPERIMENTS / f"{name}.py"), *flags]
@@ -37,8 +37,16 @@ def finished_experiment(name, directory, flags):
     return json.loads(evaluation.read_text("utf8"))
 
 
-def _check_flags(directory, flags):
-    lines = (directory / "flags.txt").read_text("utf8").splitlines()
+def check_flags(directory, flags):
+    """Raises `UserError` if a run that is there was begun with other flags.
+
+    Args:
+      directory, flags: see `finished_experiment`.
+    """
+    recorded = directory / "flags.txt"
+    if not recorded.exists():
+        return
+    lines = recorded.read_text("utf8").splitlines()
     recorded = dict(line.split("=", 1) for line in lines if "=" in line)
     for flag in flags:
         name, _, value = flag.partition("=")

@@ -19,7 +19,7 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 from absl import flags
-from experiment_runs import finished_experiment
+from experiment_runs import check_flags, finished_experiment
 
 from tfzoo.datasets import load_images
 from tfzoo.models import GAN_TYPES
@@ -48,9 +48,9 @@ flags.register_validator(
 )
 
 
-def run(gan_type, seed, directory):
-    """Returns the scores of a run; see `finished_experiment`."""
-    arguments = [
+def _arguments(gan_type, seed):
+    """Returns the flags of a run."""
+    return [
         f"--gan={gan_type}",
         f"--dataset={_DATASET.value}",
         f"--num_epochs={_NUM_EPOCHS}",
@@ -61,18 +61,22 @@ def run(gan_type, seed, directory):
         f"--seed={seed}",
         "--threads=1",
     ]
-    return finished_experiment("gan", directory, arguments)
 
 
-def _directories(gan_type, dataset):
+def _runs(gan_type, dataset):
+    """Returns the directory and the flags of each seed's run."""
     return [
-        pathlib.Path(_RUNS.value, f"{gan_type}_{dataset}-{seed}")
+        (
+            pathlib.Path(_RUNS.value, f"{gan_type}_{dataset}-{seed}"),
+            _arguments(gan_type, seed),
+        )
         for seed in range(_SEEDS.value)
     ]
 
 
-def _check_updates(directory):
-    """Raises `UserError` if a run is finished with other updates than are wanted."""
+def _check(directory, arguments):
+    """Raises `UserError` if a run is another than is wanted, begun or finished."""
+    check_flags(directory, arguments)
     evaluation = directory / "evaluation.json"
     if not evaluation.exists():
         return
@@ -98,8 +102,11 @@ def main():
         if gan_type not in GAN_TYPES:
             raise UserError(f"--types={gan_type}: must be of {', '.join(GAN_TYPES)}")
     dataset = load_images(_DATASET.value)
-    if dataset.train.labels is None:
-        raise UserError(f"--dataset={_DATASET.value}: it has no labels to score by")
+    if dataset.train.labels is None or dataset.test.labels is None:
+        raise UserError(
+            f"--dataset={_DATASET.value}: images to train and to test on must have "
+            "labels to score by"
+        )
     name = pathlib.Path(_DATASET.value).stem
     print(
         "| type | updates | Frechet distance | spread | kernel distance | precision | "
@@ -108,14 +115,15 @@ def main():
     print("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
     pictured = []
     for gan_type in _TYPES.value:
-        for directory in _directories(gan_type, name):
-            _check_updates(directory)
+        for directory, arguments in _runs(gan_type, name):
+            _check(directory, arguments)
     for gan_type in _TYPES.value:
-        directories = _directories(gan_type, name)
+        runs = _runs(gan_type, name)
         results = [
-            run(gan_type, seed, directory) for seed, directory in enumerate(directories)
+            finished_experiment("gan", directory, arguments)
+            for directory, arguments in runs
         ]
-        pictured.append(directories[0])
+        pictured.append(runs[0][0])
         mean = {
             key: np.mean([result[key] for result in results])
             for key in (

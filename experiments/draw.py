@@ -10,7 +10,7 @@ from absl import flags
 
 from tfzoo.layers.gaussian_attention import draw_attention
 from tfzoo.models import DRAW
-from tfzoo.training import distribution_scope, run_experiment, write_video
+from tfzoo.training import run_experiment, write_video
 from tfzoo.training.flags import define_at_least_zero
 from tfzoo.training.model_experiment import (
     check_binarization,
@@ -20,6 +20,7 @@ from tfzoo.training.model_experiment import (
     importance_weighted_score,
     learning_rate,
     load_dataset,
+    model_scope,
     open_run,
     train_in_run_directory,
 )
@@ -71,7 +72,7 @@ def main():
         FLAGS.distribution != "bernoulli", f"--distribution={FLAGS.distribution}"
     )
     dataset = load_dataset()
-    with distribution_scope(FLAGS.distribute, "batches"):
+    with model_scope():
         model = DRAW(
             dataset.image_shape,
             num_glimpses=FLAGS.num_glimpses,

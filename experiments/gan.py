@@ -25,14 +25,16 @@ from tfzoo.metrics import (
     inception_scores,
     stacked_dataset,
 )
+from tfzoo.metrics.sample_scores import MIN_IMAGES
 from tfzoo.models import GAN_TYPES, gan_optimizers, make_gan
-from tfzoo.training import UserError, distribution_scope, run_experiment, write_video
+from tfzoo.training import UserError, run_experiment, write_video
 from tfzoo.training.figures import metric_curves
 from tfzoo.training.flags import define_at_least_zero, define_fraction
 from tfzoo.training.model_experiment import (
     define_model_flags,
     finish,
     load_dataset,
+    model_scope,
     open_run,
     sample_grid,
     train_in_run_directory,
@@ -128,13 +130,15 @@ def main():
                 "neither --conditional nor --gan=infogan"
             )
         dataset = stacked_dataset(part_of_stacks)
+    if FLAGS.inception or (FLAGS.num_scored and labels):
+        _check_enough_to_score(dataset)
     options = {"critic_steps": FLAGS.critic_steps} if FLAGS.critic_steps else {}
     for name, gan_type in _OF_ONE_TYPE.items():
         if (value := FLAGS[name].value) is not None:
             if FLAGS.gan != gan_type:
                 raise UserError(f"--{name} is for --gan={gan_type}, got {FLAGS.gan}")
             options[name] = value
-    with distribution_scope(FLAGS.distribute, "batches"):
+    with model_scope():
         model = make_gan(
             FLAGS.gan,
             dataset.image_shape,
@@ -215,6 +219,15 @@ def main():
         )
     metrics = scorer.shown[:1] if scorer else model.metric_names[:2]
     finish(model, run, scores, metrics=metrics, label="" if scorer else "loss")
+
+
+def _check_enough_to_score(dataset):
+    num = len(dataset.test.images)
+    if num < MIN_IMAGES:
+        raise UserError(
+            f"{FLAGS.dataset} has {num} images to test on, and scores need at least "
+            f"{MIN_IMAGES}; give more, or --num_scored=0 and no --inception"
+        )
 
 
 def _draw(model):

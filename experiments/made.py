@@ -8,7 +8,7 @@ import keras
 from absl import flags
 
 from tfzoo.models import MADE
-from tfzoo.training import distribution_scope, run_experiment
+from tfzoo.training import run_experiment
 from tfzoo.training.flags import define_widths, widths
 from tfzoo.training.model_experiment import (
     check_binarization,
@@ -17,6 +17,7 @@ from tfzoo.training.model_experiment import (
     images_to_test,
     learning_rate,
     load_dataset,
+    model_scope,
     open_run,
     train_in_run_directory,
 )
@@ -43,7 +44,7 @@ def main():
     """Trains, tests."""
     check_binarization(FLAGS.levels > 2, f"--levels={FLAGS.levels}")
     dataset = load_dataset()
-    with distribution_scope(FLAGS.distribute, "batches"):
+    with model_scope():
         model = MADE(
             dataset.image_shape,
             hidden_units=widths("hidden_units") or (500,),

@@ -8,7 +8,7 @@ import keras
 from absl import flags
 
 from tfzoo.models import VAE
-from tfzoo.training import distribution_scope, run_experiment
+from tfzoo.training import run_experiment
 from tfzoo.training.flags import define_at_least_zero, define_widths, widths
 from tfzoo.training.latent_pictures import draw_latent_space
 from tfzoo.training.model_experiment import (
@@ -19,6 +19,7 @@ from tfzoo.training.model_experiment import (
     importance_weighted_score,
     learning_rate,
     load_dataset,
+    model_scope,
     open_run,
     train_in_run_directory,
 )
@@ -60,7 +61,7 @@ def main():
         FLAGS.distribution != "bernoulli", f"--distribution={FLAGS.distribution}"
     )
     dataset = load_dataset()
-    with distribution_scope(FLAGS.distribute, "batches"):
+    with model_scope():
         model = VAE(
             dataset.image_shape,
             latent_size=FLAGS.latent_size,

@@ -9,7 +9,7 @@ from absl import flags
 
 from tfzoo.metrics import draw_samples, sharpness
 from tfzoo.models import VAEGAN
-from tfzoo.training import distribution_scope, run_experiment
+from tfzoo.training import run_experiment
 from tfzoo.training.flags import define_at_least_zero, define_widths, widths
 from tfzoo.training.latent_pictures import draw_latent_space
 from tfzoo.training.model_experiment import (
@@ -18,6 +18,7 @@ from tfzoo.training.model_experiment import (
     images_to_test,
     learning_rate,
     load_dataset,
+    model_scope,
     open_run,
     train_in_run_directory,
 )
@@ -42,7 +43,7 @@ _NUM_SCORED = 1000
 def main():
     """Trains, tests, draws."""
     dataset = load_dataset()
-    with distribution_scope(FLAGS.distribute, "batches"):
+    with model_scope():
         model = VAEGAN(
             dataset.image_shape,
             latent_size=FLAGS.latent_size,

@@ -106,6 +106,7 @@ class Stripes(tfds.core.GeneratorBasedBuilder):
     """Four images to train and two to test on."""
 
     VERSION = tfds.core.Version("1.0.0")
+    LABEL = tfds.features.ClassLabel(names=["dark", "bright"])
 
     def _info(self):
         return tfds.core.DatasetInfo(
@@ -113,7 +114,7 @@ class Stripes(tfds.core.GeneratorBasedBuilder):
             features=tfds.features.FeaturesDict(
                 {
                     "image": tfds.features.Image(shape=(4, 4, 1)),
-                    "label": tfds.features.ClassLabel(names=["dark", "bright"]),
+                    "label": self.LABEL,
                 }
             ),
         )
@@ -125,6 +126,31 @@ class Stripes(tfds.core.GeneratorBasedBuilder):
         for i in range(num):
             value = np.full((4, 4, 1), 100 * (i % 2), np.uint8)
             yield i, {"image": value, "label": i % 2}
+
+
+class StripesToTestOn(Stripes):
+    """Without images to train on."""
+
+    def _split_generators(self, dl_manager):
+        return {"test": self._generate_examples(2)}
+
+
+class StripesInWords(Stripes):
+    """With labels that are no classes."""
+
+    LABEL = tfds.features.Text()
+
+    def _generate_examples(self, num):
+        for i, example in super()._generate_examples(num):
+            yield i, {**example, "label": "some" * example["label"]}
+
+
+class SecretStripes(Stripes):
+    """Without labels to test on."""
+
+    def _generate_examples(self, num):
+        for i, example in super()._generate_examples(num):
+            yield i, {**example, "label": -1} if num == 2 else example
 
 
 def test_tensorflow_datasets_has_what_it_downloads_with():
@@ -159,17 +185,47 @@ def test_tensorflow_datasets(tmp_path):
         np.testing.assert_array_equal(split.images[:, 0, 0, 0], 100 * split.labels)
 
 
+def test_labels_of_tensorflow_datasets_that_are_no_classes_are_left_out(tmp_path):
+    words = load_images("stripes_in_words", data_dir=tmp_path)
+    assert words.train.labels is None
+    assert words.test.labels is None
+    secret = load_images("secret_stripes", data_dir=tmp_path)
+    assert len(secret.train.labels) == 4
+    assert secret.test.labels is None
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
         ("mnits", "mnits: there is no such folder, file or data set; .*mnist"),
         ("digit", "the nearest are digits"),
         ("missing.npz", "missing.npz: there is no such file"),
+        ("mnist:9.9.9", "mnist:9.9.9: .* cannot be loaded at version 9.9.9, only: 3"),
+        ("mnist/none", "mnist/none: .* BuilderConfig none not found"),
+        ("stripes_to_test_on", "it has no images to train on, .* among test$"),
     ],
 )
-def test_names_that_mean_nothing(name, message):
+def test_names_that_mean_nothing(tmp_path, name, message):
     with pytest.raises(DatasetError, match=message):
-        load_images(name)
+        load_images(name, data_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (
+            ["b", "a"],
+            r"must be indices of classes, integers from 0 on, got \['a', 'b'\]",
+        ),
+        ([0.0, 0.5], r"y_train must be indices of classes, .* got \[0.0, 0.5\]"),
+        ([1, -1], r"y_train must be indices of classes, .* got \[-1, 1\]"),
+    ],
+)
+def test_labels_must_be_classes(tmp_path, labels, message):
+    images = np.zeros((2, 4, 4), np.uint8)
+    np.savez(tmp_path / "x.npz", x_train=images, x_test=images, y_train=labels)
+    with pytest.raises(DatasetError, match=message):
+        load_images(tmp_path / "x.npz")
 
 
 def test_what_cannot_be_read_or_used_is_named(tmp_path):
@@ -182,6 +238,10 @@ def test_what_cannot_be_read_or_used_is_named(tmp_path):
     np.savez(tmp_path / "floats.npz", x_train=np.zeros((2, 4, 4)), x_test=np.zeros(2))
     with pytest.raises(DatasetError, match="x_train must be uint8"):
         load_images(tmp_path / "floats.npz")
+    images = np.zeros((2, 4, 4), np.uint8)
+    np.savez(tmp_path / "none.npz", x_train=images[:0], x_test=images)
+    with pytest.raises(DatasetError, match=r"none.npz: x_train has no images"):
+        load_images(tmp_path / "none.npz", channels=3)
 
     folder = tmp_path / "images"
     write(folder / "0.png", image(0))

@@ -48,10 +48,10 @@ def test_a_run_of_other_updates_is_refused(programs, tmp_path):
 
 
 def test_a_run_that_was_begun_with_other_flags_is_refused(programs, tmp_path):
-    path = tmp_path / "dcgan_digits-0"
+    # Not the first of the types: it is refused before any is trained.
+    path = tmp_path / "wgan_digits-0"
     path.mkdir()
     (path / "flags.txt").write_text("# experiment: gan\n--seed=0\n--num_epochs=3\n")
-    (path / "evaluation.json").write_text("{}")
     result = programs.run(SCRIPT, "--updates=10", f"--runs={tmp_path}")
     assert result.status == 1
     line = result.stderr.splitlines()[-1]
@@ -88,7 +88,8 @@ def test_what_cannot_be_scored_is_one_line(programs, tmp_path):
     assert "--types=gan: must be of dcgan, " in line
     unlabelled = tmp_path / "images.npz"
     images = np.zeros((200, 8, 8), np.uint8)
-    np.savez(unlabelled, x_train=images, x_test=images)
+    labels = np.zeros(200, np.int32)
+    np.savez(unlabelled, x_train=images, x_test=images, y_train=labels)
     result = programs.run(SCRIPT, f"--dataset={unlabelled}", f"--runs={tmp_path}")
     assert result.status == 1
-    assert "it has no labels to score by" in result.stderr.splitlines()[-1]
+    assert "to test on must have labels to score by" in result.stderr.splitlines()[-1]

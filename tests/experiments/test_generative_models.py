@@ -241,6 +241,30 @@ def test_batches_are_split_over_two_devices(programs, tmp_path, name):
     assert "batches are split over 2 devices" in result.stdout
 
 
+def test_a_batch_that_cannot_be_split_evenly_is_one_line(programs, tmp_path):
+    flags = "--distribute=mirrored", "--batch_size=201"
+    result = train(programs, "vae", tmp_path / "run", *flags, devices=2)
+    assert result.status == 1
+    line = result.stderr.splitlines()[-1]
+    assert "--batch_size=201: must be divisible by 2, the devices of --dist" in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_too_few_images_to_score_by_are_named_before_training(programs, tmp_path):
+    images = np.zeros((40, 8, 8), np.uint8)
+    dataset = tmp_path / "images.npz"
+    labels = np.arange(40) % 2
+    np.savez(
+        dataset, x_train=images, x_test=images[:3], y_train=labels, y_test=labels[:3]
+    )
+    flags = f"--dataset={dataset}", "--num_scored=10"
+    result = train(programs, "gan", tmp_path / "run", *flags)
+    assert result.status == 1
+    line = result.stderr.splitlines()[-1]
+    assert "has 3 images to test on, and scores need at least 4; give more" in line
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("name", "flags", "message"),
     [

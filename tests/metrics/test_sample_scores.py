@@ -271,7 +271,14 @@ def test_fit_shows_what_the_scorer_says():
             lambda: sample_scores(
                 DIGITS.train.images[:3], DIGITS, value_range=(0, 255), network=NETWORK
             ),
-            "scores need more than 3 samples, got 3",
+            "scores need at least 4 samples, got 3",
+        ),
+        (
+            lambda: SampleScorer(
+                ImageDataset("few", DIGITS.train, ImageSplit(DIGITS.test[0][:3], None)),
+                NETWORK,
+            ),
+            "few has 3 images to test, and scores need at least 4",
         ),
         (
             lambda: sample_scores(

@@ -177,7 +177,7 @@ def test_the_average_by_hand():
 def test_weights_are_clipped():
     gan = make("wgan", weight_clip=0.03)
     fit(gan)
-    largest = [np.abs(w).max() for w in gan.discriminator.get_weights()]
+    largest = [np.abs(w).max() for w in gan.discriminator.trainable_variables]
     assert max(largest) == pytest.approx(0.03)
     assert max(np.abs(w).max() for w in gan.generator.get_weights()) > 0.03
 
@@ -457,6 +457,8 @@ def test_wrong_arguments_are_named(arguments, message):
         (lambda: make("began", gamma=1.5), r"gamma must be in \[0, 1\], got 1.5"),
         (lambda: make("began", loss="hinge"), "takes no loss"),
         (lambda: make("began", minibatch_kernels=2), "takes no minibatch_kernels"),
+        (lambda: make("began", normalization="none"), "no other normalization"),
+        (lambda: make("dcgan", latent_size=0), "latent_size must be a positive"),
         (lambda: make("infogan", num_classes=2), "takes no num_classes"),
         (lambda: make("wgan_gp", minibatch_kernels=2), "judges each image by itself"),
         (lambda: make("sngan", minibatch_kernels=2), "judges each image by itself"),

@@ -2,6 +2,7 @@
 
 import difflib
 import pathlib
+import re
 import zipfile
 
 import numpy as np
@@ -120,7 +121,14 @@ def _from_npz(path):
             )
         if images.ndim == 3:
             images = images[..., None]
+        if not len(images):
+            raise DatasetError(f"{path}: x_{split} has no images")
         if labels is not None:
+            if labels.dtype.kind not in "iub" or labels.min(initial=0) < 0:
+                raise DatasetError(
+                    f"{path}: y_{split} must be indices of classes, integers from 0 "
+                    f"on, got {np.unique(labels)[:3].tolist()}"
+                )
             labels = labels.reshape(-1).astype(np.int32)
         splits.append(ImageSplit(images, labels))
     return splits, None
@@ -189,8 +197,12 @@ def _from_tfds(name, data_dir, prepare):
 
     try:
         builder = tfds.builder(name, data_dir=data_dir)
-    except (tfds.core.DatasetNotFoundError, ValueError):
+    # A version that there is not ends in an AssertionError.
+    except (tfds.core.DatasetNotFoundError, AssertionError, ValueError) as error:
         known = ["digits", *tfds.list_builders(with_community_datasets=False)]
+        # Perhaps with a configuration, NAME/CONFIG, or a version, NAME:VERSION.
+        if re.split("[/:]", name)[0] in known:
+            raise DatasetError(f"{name}: {_first_line(error)}") from None
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         raise DatasetError(
             f"{name}: there is no such folder, file or data set"
@@ -202,6 +214,8 @@ def _from_tfds(name, data_dir, prepare):
         raise DatasetError(f"{name}: it has no images in tensorflow-datasets")
     image_key = "image" if "image" in keys else keys[0]
     label = features.get("label")
+    if label is not None and not np.issubdtype(label.np_dtype, np.integer):
+        label = None
     try:
         builder.download_and_prepare()
     except ImportError as error:
@@ -210,11 +224,15 @@ def _from_tfds(name, data_dir, prepare):
             f"({error})"
         ) from None
     except Exception as error:
-        reason = str(error).strip().splitlines()
         raise DatasetError(
-            f"{name}: it cannot be downloaded ({reason[0] if reason else repr(error)})"
+            f"{name}: it cannot be downloaded ({_first_line(error)})"
         ) from None
     known = builder.info.splits
+    if "train" not in known:
+        raise DatasetError(
+            f"{name}: it has no images to train on, no split of that name among "
+            f"{', '.join(known)}"
+        )
     test = next((s for s in ("test", "validation") if s in known), None)
     share = round(100 * (1 - _TEST_SHARE))
     asked = ("train", test) if test else (f"train[:{share}%]", f"train[{share}%:]")
@@ -230,10 +248,15 @@ def _from_tfds(name, data_dir, prepare):
                 yield f"{name}, image {number}", example[image_key]
 
         images = np.stack(list(prepare(rows())))
-        splits.append(
-            ImageSplit(images, np.array(labels, np.int32) if labels else None)
-        )
+        # -1 stands for labels that are kept secret.
+        known = labels and min(labels) >= 0
+        splits.append(ImageSplit(images, np.array(labels, np.int32) if known else None))
     return splits, getattr(label, "names", None)
+
+
+def _first_line(error):
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else repr(error)
 
 
 def _is_image(feature):

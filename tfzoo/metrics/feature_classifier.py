@@ -48,7 +48,7 @@ def feature_classifier(
       verbose: of `keras.Model.fit`.
 
     Raises:
-      ValueError: if the data set has no labels.
+      ValueError: if the data set has no labels, or the folder cannot be made.
     """
     for split in (dataset.train, dataset.test):
         if split.labels is None:
@@ -57,7 +57,12 @@ def feature_classifier(
                 "features of another network, such as keras_inception()"
             )
     folder = pathlib.Path(cache_dir).expanduser() / "feature_classifiers"
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"cache_dir: {folder} cannot be made ({error.strerror})"
+        ) from None
     path = folder / f"{_key(dataset, num_steps, seed)}.npz"
     model = _network(dataset.image_shape, dataset.num_classes, seed)
     accuracy = _read(path, model) if path.exists() else None

@@ -20,6 +20,7 @@ from tfzoo.metrics.precision_recall import precision_recall
 from tfzoo.metrics.sharpness import sharpness
 
 _NUM_NEIGHBORS = 3
+MIN_IMAGES = _NUM_NEIGHBORS + 1
 _KERNEL_SUBSETS = 20
 _KERNEL_SUBSET_SIZE = 1000
 
@@ -44,7 +45,7 @@ class SampleScorer:
       shown: the scores that `SampleScores` shows.
 
     Raises:
-      ValueError: if an argument is out of its range.
+      ValueError: if an argument is out of its range, or the split has too few images.
     """
 
     shown = ("frechet_distance", "kernel_distance", "precision", "recall")
@@ -58,6 +59,12 @@ class SampleScorer:
         self.binarize = binarize
         self.num_splits = num_splits
         self.seed = seed
+        num = len((dataset.train if split == "train" else dataset.test).images)
+        if num < MIN_IMAGES:
+            raise ValueError(
+                f"{dataset.name} has {num} images to {split}, and scores need at least "
+                f"{MIN_IMAGES}"
+            )
         outputs, sharpnesses, sizes = [], [], []
         for images in dataset.once(500, split=split, binarize=binarize, seed=seed):
             outputs.append(network(images, value_range=(0, 1)))
@@ -81,15 +88,15 @@ class SampleScorer:
         distances are of all.
 
         Args:
-          samples: [N, H, W, C], more than 3.
+          samples: [N, H, W, C], at least 4.
           value_range: (black, white) of the samples.
 
         Raises:
           ValueError: if there are too few, or they do not fit the network.
         """
-        if len(samples) <= _NUM_NEIGHBORS:
+        if len(samples) < MIN_IMAGES:
             raise ValueError(
-                f"scores need more than {_NUM_NEIGHBORS} samples, got {len(samples)}"
+                f"scores need at least {MIN_IMAGES} samples, got {len(samples)}"
             )
         fake = self.network(samples, value_range=value_range)
         num_real, num_fake = len(self._real.features), len(fake.features)
@@ -173,7 +180,9 @@ def sample_scores(samples, dataset, *, value_range, network=None, **options):
       "recall", "classifier_score" and "classifier_score_stddev" (over splits),
       "sharpness"; "classifier_score_of_data", "sharpness_of_data"; "split", "binarize",
       "num_samples", "num_real", "num_neighbors", "kernel_subsets" (how many, their
-      size), "num_splits", "features", "features_hash", "features_accuracy", "resizer".
+      size), "num_splits", "features", "features_hash", "features_accuracy", "resizer";
+      and, if the network's classes are the data set's, "classes_covered" and
+      "classes_kl_divergence".
 
     Raises:
       ValueError: if there are too few samples, they do not fit, or the data set has no

@@ -40,7 +40,11 @@ from tfzoo.losses import (
     importance_weighted_bound,
     pixel_distribution,
 )
-from tfzoo.models.generative_model import GenerativeModel, weight_seeds
+from tfzoo.models.generative_model import (
+    GenerativeModel,
+    autoencoder_endpoints,
+    weight_seeds,
+)
 
 # Exponents beyond this make no difference but overflow.
 _MAX_LOG_VARIANCE = 20.0
@@ -244,35 +248,15 @@ class DRAW(GenerativeModel):
         "reconstruct", which is the default, takes and returns `images`; "canvases"
         takes `images` and returns what the method of that name does.
         """
-        images = tf.TensorSpec([None, *self.image_shape], tf.float32, name="images")
-        latent = tf.TensorSpec(
-            [None, self.num_glimpses, self.latent_size], tf.float32, name="latent"
-        )
-        num = tf.TensorSpec([], tf.int32, name="num")
-        seed = tf.TensorSpec([2], tf.int32, name="seed")
-
-        def sample(num, seed):
-            return {"images": self.sample_from(num, seed)}
-
-        def encode(images):
-            return dict(zip(("mean", "log_variance"), self.encode(images), strict=True))
-
-        def decode(latent):
-            return {"images": self.decode(latent)}
-
-        def reconstruct(images):
-            return {"images": self.reconstruct(images)}
 
         def canvases(images):
             return self.canvases(images)
 
+        latent_shape = self.num_glimpses, self.latent_size
         return {
-            "serving_default": (reconstruct, [images]),
-            "reconstruct": (reconstruct, [images]),
-            "sample": (sample, [num, seed]),
-            "encode": (encode, [images]),
-            "decode": (decode, [latent]),
-            "canvases": (canvases, [images]),
+            **super().endpoints(),
+            **autoencoder_endpoints(self, self.reconstruct, latent_shape),
+            "canvases": (canvases, [self.images_spec]),
         }
 
     def bound_parts(self, images, seed):

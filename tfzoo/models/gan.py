@@ -33,7 +33,7 @@ from tfzoo.losses import (
     adversarial_losses,
     gradient_penalty,
 )
-from tfzoo.models.generative_model import GenerativeModel
+from tfzoo.models.generative_model import GenerativeModel, at_least_one
 
 LATENT_PRIORS = ("normal", "uniform")
 # Layers in which images of a batch meet.
@@ -203,9 +203,11 @@ class GAN(GenerativeModel):
         images, classes = self._unpack(data)
         seed = self._seed_of_replica(-1 - self._test_steps.read_value())
         seeds = tf.unstack(random.split(seed, 2))
-        loss, metrics = self.discriminator_loss(images, classes, seeds[0], False)
+        some = at_least_one(images)
+        classes = None if classes is None else at_least_one(classes)
+        loss, metrics = self.discriminator_loss(some, classes, seeds[0], False)
         metrics = {"discriminator_loss": loss, **metrics}
-        num = tf.shape(images)[0]
+        num = tf.shape(some)[0]
         loss, others = self.generator_loss(num, classes, seeds[1], False)
         metrics = {**metrics, "generator_loss": loss, **others}
         self._test_steps.assign_add(1)
@@ -346,9 +348,6 @@ class GAN(GenerativeModel):
         conditional = self.num_classes is not None
         labels = [tf.TensorSpec([None], tf.int32, name="labels")] * conditional
 
-        def sample(num, seed):
-            return {"images": self.sample_from(num, seed)}
-
         def generate(latent, labels=None):
             return {"images": self(latent, labels)}
 
@@ -356,17 +355,11 @@ class GAN(GenerativeModel):
             classes = None if labels is None else tf.one_hot(labels, self.num_classes)
             return {"logits": self.judge(images, classes, training=False)}
 
-        sample_inputs = [
-            tf.TensorSpec([], tf.int32, name="num"),
-            tf.TensorSpec([2], tf.int32, name="seed"),
-        ]
         latent = tf.TensorSpec([None, self.latent_size], tf.float32, name="latent")
-        images = tf.TensorSpec([None, *self.image_shape], tf.float32, name="images")
         return {
-            "serving_default": (sample, sample_inputs),
-            "sample": (sample, sample_inputs),
+            **super().endpoints(),
             "generate": (generate, [latent, *labels]),
-            "discriminate": (discriminate, [images, *labels]),
+            "discriminate": (discriminate, [self.images_spec, *labels]),
         }
 
     def _update_discriminator(self, images, classes, seed):

@@ -3,7 +3,8 @@
     type     loss            discriminator            n  prior       Adam(rate, beta_1)
     dcgan    non-saturating  batch normalisation      1  uniform     2e-4, 0.5
     lsgan    least squares   batch normalisation      1  uniform     2e-4, 0.5
-    wgan     Wasserstein     weights in [-.01, .01]   5  normal      RMSprop(5e-5)
+    wgan     Wasserstein     batch normalisation,     5  normal      RMSprop(5e-5)
+                             weights in [-.01, .01]
     wgan_gp  Wasserstein     gradient penalty 10,     5  normal      1e-4, 0 (.9)
                              layer normalisation
     sngan    hinge           spectral normalisation   5  normal      2e-4, 0 (.9)
@@ -21,11 +22,13 @@ convolution of stride 2 for each halving of the image, twice as many channels af
 each, and the generator the other way round. Kernels are 4x4, which a stride of 2 covers
 evenly, and the deepest images at least 4x4 where halving twice leaves as many.
 
-InfoGAN's networks have a dense layer more between convolutions and noise or logits, as
-in its paper: without it the codes do not find the digits. They find more of them with a
-tenth of the paper's weight of the information. BEGAN's autoencoder goes through DCGAN's
-discriminator and generator, with a code between: with batch normalisation, which the
-paper does without, it learns MNIST, and without it all samples come out alike.
+WGAN's critic has batch normalisation, as in its authors' code: without it little comes
+through layers of weights that are so small. InfoGAN's networks have a dense layer more
+between convolutions and noise or logits, as in its paper: without it the codes do not
+find the digits. They find more of them with a tenth of the paper's weight of the
+information. BEGAN's autoencoder goes through DCGAN's discriminator and generator, with
+a code between: with batch normalisation, which the paper does without, it learns MNIST,
+and without it all samples come out alike.
 """
 
 import math
@@ -80,7 +83,10 @@ def make_gan(
       ValueError: if the type is unknown or an argument is out of its range.
     """
     settings = {**_settings(gan_type), **options}
-    latent_size = latent_size or settings["latent_size"]
+    if latent_size is None:
+        latent_size = settings["latent_size"]
+    if latent_size < 1:
+        raise ValueError(f"latent_size must be a positive integer, got {latent_size}")
     normalization = settings["normalization"]
     del settings["latent_size"], settings["normalization"]
     shared = {
@@ -99,6 +105,8 @@ def make_gan(
     if gan_type == "began":
         if minibatch_kernels:
             raise ValueError("BEGAN's autoencoder takes no minibatch_kernels")
+        if "normalization" in options:
+            raise ValueError("BEGAN's autoencoder takes no other normalization")
         return BEGAN(
             image_shape,
             dcgan_generator(image_shape, latent_size, **shared),
@@ -167,7 +175,7 @@ _SETTINGS = {
     },
     "wgan": {
         "latent_size": 100,
-        "normalization": "none",
+        "normalization": "batch",
         "loss": "wasserstein",
         "critic_steps": 5,
         "weight_clip": 0.01,

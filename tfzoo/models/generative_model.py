@@ -92,14 +92,34 @@ class GenerativeModel(keras.Model):
         """
         raise NotImplementedError
 
+    def sample_from(self, num, seed):
+        """Returns images [num, H, W, C] of tensors: `num` int32, `seed` int32 [2]."""
+        raise NotImplementedError
+
     def endpoints(self):
         """Returns what `export` serves.
 
+        "sample", which is the default, takes `num`, int32, and `seed`, int32 [2], and
+        returns `images`.
+
         Returns:
-          A dict of names to (function, list of `tf.TensorSpec`s). "sample" takes `num`,
-          int32, and `seed`, int32 [2]; others take a batch of any size.
+          A dict of names to (function, list of `tf.TensorSpec`s). Others than "sample"
+          take a batch of any size.
         """
-        raise NotImplementedError
+
+        def sample(num, seed):
+            return {"images": self.sample_from(num, seed)}
+
+        inputs = [
+            tf.TensorSpec([], tf.int32, name="num"),
+            tf.TensorSpec([2], tf.int32, name="seed"),
+        ]
+        return {"serving_default": (sample, inputs), "sample": (sample, inputs)}
+
+    @property
+    def images_spec(self):
+        """The `tf.TensorSpec` of a batch of any size, as endpoints take it."""
+        return tf.TensorSpec([None, *self.image_shape], tf.float32, name="images")
 
     def export(self, filepath, format="tf_saved_model", verbose=None):
         """Exports the model for serving, with the signatures of `endpoints`.
@@ -131,7 +151,7 @@ class GenerativeModel(keras.Model):
 
     def train_step(self, data):
         """Takes a step down `batch_loss`; returns the means of the epoch so far."""
-        images = _images_of(data)
+        images = images_of(data)
         seed = self._seed_of_replica(self.step_counter.read_value())
         variables = [v.value for v in self.trainable_variables]
         with tf.GradientTape() as tape:
@@ -147,9 +167,9 @@ class GenerativeModel(keras.Model):
 
     def test_step(self, data):
         """Evaluates a batch; returns the means of all so far."""
-        images = _images_of(data)
+        images = images_of(data)
         seed = self._seed_of_replica(-1 - self._test_steps.read_value())
-        loss, metrics = self.batch_loss(images, seed, training=False)
+        loss, metrics = self.batch_loss(at_least_one(images), seed, training=False)
         self._test_steps.assign_add(1)
         return self._show({"loss": loss, **metrics}, len_of=images)
 
@@ -157,6 +177,11 @@ class GenerativeModel(keras.Model):
         """Forgets the means so far; see `keras.Model`."""
         super().reset_metrics()
         self._test_steps.assign(0)
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        # Under a strategy, Keras would look at the mean of what replicas get, which
+        # fails where that differs in size; and there is nothing left to build.
+        del iterator, data_batch
 
     def _make_means(self, names):
         self._means = {name: keras.metrics.Mean(name=name) for name in names}
@@ -178,10 +203,53 @@ class GenerativeModel(keras.Model):
         return {name: mean.result() for name, mean in self._means.items()}
 
 
-def _images_of(data):
+def images_of(data):
     """Returns the images [B, H, W, C] of a batch, float32."""
     images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
     return tf.cast(images, tf.float32)
+
+
+def at_least_one(batch):
+    """Returns a batch, with a row of zeros if a replica is left without any.
+
+    Convolutions refuse a batch of none, and the mean of none is no number.
+    """
+    if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+        return batch
+    missing = tf.cast(tf.equal(tf.shape(batch)[0], 0), tf.int32)
+    return tf.pad(batch, [[0, missing], *[[0, 0]] * (len(batch.shape) - 1)])
+
+
+def autoencoder_endpoints(model, reconstruct, latent_shape):
+    """Returns what an autoencoder serves, for `GenerativeModel.endpoints`.
+
+    "encode" takes `images` [B, H, W, C] and returns `mean` and `log_variance` of the
+    latent numbers; "decode" takes `latent` and returns `images`, the means;
+    "reconstruct", which is the default, takes and returns `images`.
+
+    Args:
+      model: with `encode` and `decode`.
+      reconstruct: a function from images to images.
+      latent_shape: of the latent numbers of an image.
+    """
+
+    def encode(images):
+        return dict(zip(("mean", "log_variance"), model.encode(images), strict=True))
+
+    def decode(latent):
+        return {"images": model.decode(latent)}
+
+    def rebuild(images):
+        return {"images": reconstruct(images)}
+
+    images = model.images_spec
+    latent = tf.TensorSpec([None, *latent_shape], tf.float32, name="latent")
+    return {
+        "serving_default": (rebuild, [images]),
+        "reconstruct": (rebuild, [images]),
+        "encode": (encode, [images]),
+        "decode": (decode, [latent]),
+    }
 
 
 def weight_seeds(*key):

@@ -217,5 +217,4 @@ class InfoGAN(GAN):
             names = "probabilities", "continuous"
             return dict(zip(names, self.codes(images), strict=True))
 
-        images = tf.TensorSpec([None, *self.image_shape], tf.float32, name="images")
-        return {**super().endpoints(), "codes": (codes, [images])}
+        return {**super().endpoints(), "codes": (codes, [self.images_spec])}

@@ -320,21 +320,12 @@ class MADE(GenerativeModel):
         `log_prob` [B] in nats. "sample" takes `num`, int32, and `seed`, int32 [2], and
         returns `images`.
         """
-        images = tf.TensorSpec([None, *self.image_shape], tf.float32, name="images")
-        num = tf.TensorSpec([], tf.int32, name="num")
-        seed = tf.TensorSpec([2], tf.int32, name="seed")
 
         def log_prob(images):
             return {"log_prob": self.log_prob(images)}
 
-        def sample(num, seed):
-            return {"images": self.sample_from(num, seed)}
-
-        return {
-            "serving_default": (log_prob, [images]),
-            "log_prob": (log_prob, [images]),
-            "sample": (sample, [num, seed]),
-        }
+        served = log_prob, [self.images_spec]
+        return {**super().endpoints(), "serving_default": served, "log_prob": served}
 
     def batch_loss(self, images, seed, training):
         """Returns minus the mean log-probability, and that itself; see the base."""

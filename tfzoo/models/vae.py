@@ -26,7 +26,11 @@ from tfzoo.losses import (
     importance_weighted_bound,
     pixel_distribution,
 )
-from tfzoo.models.generative_model import GenerativeModel, weight_seeds
+from tfzoo.models.generative_model import (
+    GenerativeModel,
+    autoencoder_endpoints,
+    weight_seeds,
+)
 
 # Exponents beyond this make no difference but overflow.
 _MAX_LOG_VARIANCE = 20.0
@@ -186,30 +190,8 @@ class VAE(GenerativeModel):
         [B, D]; "decode" takes `latent` [B, D] and returns `images`, the means;
         "reconstruct", which is the default, takes and returns `images`.
         """
-        images = tf.TensorSpec([None, *self.image_shape], tf.float32, name="images")
-        latent = tf.TensorSpec([None, self.latent_size], tf.float32, name="latent")
-        num = tf.TensorSpec([], tf.int32, name="num")
-        seed = tf.TensorSpec([2], tf.int32, name="seed")
-
-        def sample(num, seed):
-            return {"images": self.sample_from(num, seed)}
-
-        def encode(images):
-            return dict(zip(("mean", "log_variance"), self.encode(images), strict=True))
-
-        def decode(latent):
-            return {"images": self.decode(latent)}
-
-        def reconstruct(images):
-            return {"images": self(images)}
-
-        return {
-            "serving_default": (reconstruct, [images]),
-            "reconstruct": (reconstruct, [images]),
-            "sample": (sample, [num, seed]),
-            "encode": (encode, [images]),
-            "decode": (decode, [latent]),
-        }
+        served = autoencoder_endpoints(self, self, (self.latent_size,))
+        return {**super().endpoints(), **served}
 
     def bound_parts(self, images, seed, training=False):
         """Returns (log p(x|z) [B] with z from q(z|x), KL by latent numbers [B, D])."""

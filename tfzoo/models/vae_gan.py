@@ -25,7 +25,7 @@ import tensorflow as tf
 from tfzoo import random
 from tfzoo.losses import GaussianPixels, gaussian_kl_divergence, non_saturating_loss
 from tfzoo.models.gan import run_network
-from tfzoo.models.generative_model import weight_seeds
+from tfzoo.models.generative_model import images_of, weight_seeds
 from tfzoo.models.vae import VAE
 
 
@@ -99,8 +99,7 @@ class VAEGAN(VAE):
 
     def train_step(self, data):
         """Lets each network take its step; returns the means of the epoch so far."""
-        images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        images = tf.cast(images, tf.float32)
+        images = images_of(data)
         seed = self._seed_of_replica(self.step_counter.read_value())
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         with tf.GradientTape(persistent=True) as tape:

@@ -4,6 +4,7 @@ An experiment is: define the flags; load the data; make and compile the model;
 `train_in_run_directory`; draw what the model is good for; `finish`.
 """
 
+import contextlib
 import functools
 import json
 import pathlib
@@ -15,6 +16,7 @@ from absl import flags
 from tfzoo import random
 from tfzoo.datasets import load_images
 from tfzoo.training.atomic_files import replacing
+from tfzoo.training.devices import distribution_scope
 from tfzoo.training.errors import UserError
 from tfzoo.training.figures import metric_curves
 from tfzoo.training.flags import define_run_flags, open_run_directory
@@ -146,6 +148,23 @@ def steps_per_epoch(dataset, batch_size=None):
     """
     whole = dataset.steps_per_epoch(batch_size or FLAGS.batch_size)
     return FLAGS.steps_per_epoch or whole
+
+
+@contextlib.contextmanager
+def model_scope():
+    """The scope to make a model in, as --distribute says.
+
+    Raises:
+      UserError: if --batch_size cannot be split evenly over the devices.
+    """
+    with distribution_scope(FLAGS.distribute, "batches"):
+        devices = tf.distribute.get_strategy().num_replicas_in_sync
+        if FLAGS.batch_size % devices:
+            raise UserError(
+                f"--batch_size={FLAGS.batch_size}: must be divisible by {devices}, the "
+                f"devices of --distribute={FLAGS.distribute}"
+            )
+        yield
 
 
 def learning_rate(dataset):
