@@ -207,3 +207,9 @@ def test_images_without_labels_are_refused(tmp_path):
     dataset = ImageDataset("bare", *[ImageSplit(images, None)] * 2)
     with pytest.raises(ValueError, match="bare has no labels for a classifier"):
         feature_classifier(dataset, cache_dir=tmp_path)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"cache_dir: .*file/.* cannot be made"):
+        feature_classifier(tiny(), cache_dir=tmp_path / "file")
