@@ -8,8 +8,9 @@ for each batch, so that its pixels are probabilities) and a VAE-GAN for each gam
 scores samples and reconstructions that the exported models make, by the features of
 one classifier, against the images to test on. Sharpness is best near the data's:
 noise is sharper than any image. What is finished in --runs is taken as it is, what was
-killed is resumed. The table is Markdown, on stdout. In the figure: images to test on,
-and for each model reconstructions of them and samples.
+killed is resumed. The table is Markdown, on stdout: means over seeds, with the standard
+deviation (of the sample) where there are several. In the figure: images to test on, and
+for each model, of seed 0, reconstructions of them and samples.
 """
 
 import pathlib
@@ -27,12 +28,15 @@ from tfzoo.training.pictures import image_grid, write_picture
 _DATASET = flags.DEFINE_string("dataset", "digits", "See experiments/vae_gan.py.")
 _GAMMAS = flags.DEFINE_list("gammas", ["0.001", "0.01", "0.1"], "Of the VAE-GAN.")
 _EPOCHS = flags.DEFINE_integer("num_epochs", 10, "For each model.", 1)
+_SEEDS = flags.DEFINE_integer("seeds", 1, "How many seeds, from 0.", 1)
 _RUNS = flags.DEFINE_string("runs", "runs/results", "Where the runs are.")
 _CACHE_DIR = flags.DEFINE_string("cache_dir", "~/.cache/tfzoo", "Of the classifier.")
 _FIGURE = flags.DEFINE_string("figure", None, "Where to draw the images, if anywhere.")
 
 _BATCH_SIZE = 500
 _NUM_SHOWN = 20
+# Of the columns of the table.
+_DIGITS = (3, 3, 1, 1, 4)
 
 
 def reconstructions_and_samples(directory, images):
@@ -53,6 +57,14 @@ def reconstructions_and_samples(directory, images):
     return np.concatenate(rebuilt), np.concatenate(drawn)
 
 
+def _mean(numbers, digits):
+    """Returns the mean of numbers, and the standard deviation of several."""
+    mean = f"{np.mean(numbers):.{digits}f}"
+    if len(numbers) == 1:
+        return mean
+    return f"{mean} +- {np.std(numbers, ddof=1):.{digits}f}"
+
+
 def main():
     """Trains what is missing, prints the table, draws the figure."""
     dataset = load_images(_DATASET.value)
@@ -64,9 +76,9 @@ def main():
         "--network=conv",
         "--threads=1",
     ]
-    runs = {"VAE": ("vae", f"vae_conv_{name}", ["--binarize=dynamic"])}
+    models = {"VAE": ("vae", f"vae_conv_{name}", ["--binarize=dynamic"])}
     for gamma in _GAMMAS.value:
-        runs[f"VAE-GAN, gamma {gamma}"] = (
+        models[f"VAE-GAN, gamma {gamma}"] = (
             "vae_gan",
             f"vae_gan_{gamma}_{name}",
             [f"--gamma={gamma}"],
@@ -80,16 +92,26 @@ def main():
     )
     print("|---|---:|---:|---:|---:|---:|")
     rows = [images[:_NUM_SHOWN]]
-    for model, (experiment, directory, arguments) in runs.items():
-        directory = pathlib.Path(_RUNS.value, directory)
-        finished_experiment(experiment, directory, [*shared, *arguments])
-        rebuilt, drawn = reconstructions_and_samples(directory, images)
-        scores = [scorer(made, value_range=(0, 1)) for made in (drawn, rebuilt)]
-        cells = [f"{score['sharpness']:.3f}" for score in scores]
-        cells += [f"{score['frechet_distance']:.1f}" for score in scores]
-        error = np.mean(np.square(rebuilt - images))
-        print(f"| {model} | {' | '.join(cells)} | {error:.4f} |", flush=True)
-        rows += [rebuilt[:_NUM_SHOWN], drawn[:_NUM_SHOWN]]
+    for model, (experiment, folder, arguments) in models.items():
+        columns = []
+        for seed in range(_SEEDS.value):
+            directory = pathlib.Path(_RUNS.value, f"{folder}-{seed}")
+            flags_of_run = [*shared, *arguments, f"--seed={seed}"]
+            finished_experiment(experiment, directory, flags_of_run)
+            rebuilt, drawn = reconstructions_and_samples(directory, images)
+            scores = [scorer(made, value_range=(0, 1)) for made in (drawn, rebuilt)]
+            columns.append(
+                [score["sharpness"] for score in scores]
+                + [score["frechet_distance"] for score in scores]
+                + [np.mean(np.square(rebuilt - images))]
+            )
+            if seed == 0:
+                rows += [rebuilt[:_NUM_SHOWN], drawn[:_NUM_SHOWN]]
+        cells = [
+            _mean(numbers, digits)
+            for numbers, digits in zip(np.transpose(columns), _DIGITS, strict=True)
+        ]
+        print(f"| {model} | {' | '.join(cells)} |", flush=True)
     print(f"| images to test on | {scores[0]['sharpness_of_data']:.3f} | | 0.0 | | |")
     if _FIGURE.value:
         picture = image_grid(
