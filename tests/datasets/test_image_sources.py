@@ -145,17 +145,56 @@ class StripesInWords(Stripes):
             yield i, {**example, "label": "some" * example["label"]}
 
 
-class SecretStripes(Stripes):
-    """Without labels to test on."""
+class StripesInPairs(Stripes):
+    """With labels of several classes."""
+
+    LABEL = tfds.features.Sequence(tfds.features.ClassLabel(num_classes=2))
 
     def _generate_examples(self, num):
         for i, example in super()._generate_examples(num):
-            yield i, {**example, "label": -1} if num == 2 else example
+            yield i, {**example, "label": [0, 1]}
+
+
+class StripesInParts(Stripes):
+    """With labels of several kinds."""
+
+    LABEL = tfds.features.FeaturesDict(
+        {"side": tfds.features.ClassLabel(num_classes=2)}
+    )
+
+    def _generate_examples(self, num):
+        for i, example in super()._generate_examples(num):
+            yield i, {**example, "label": {"side": 1}}
+
+
+class SecretStripes(Stripes):
+    """Without labels to test on."""
+
+    SECRET = (2,)
+
+    def _generate_examples(self, num):
+        for i, example in super()._generate_examples(num):
+            yield i, {**example, "label": -1} if num in self.SECRET else example
+
+
+class TopSecretStripes(SecretStripes):
+    """Without labels, but with names for them."""
+
+    SECRET = (2, 4)
 
 
 def test_tensorflow_datasets_has_what_it_downloads_with():
     # It imports a package here that it does not ask for.
     assert "train-images-idx3-ubyte.gz" in " ".join(tfds.builder_cls("mnist").url_infos)
+
+
+def test_a_package_that_a_builder_needs_is_named(monkeypatch):
+    def fail(name, data_dir):
+        raise ModuleNotFoundError("No module named 'x'")
+
+    monkeypatch.setattr(tfds, "builder", fail)
+    with pytest.raises(DatasetError, match=r"a:b: .* needs a package .*named 'x'\)"):
+        load_images("a:b")
 
 
 @pytest.mark.parametrize(
@@ -185,10 +224,20 @@ def test_tensorflow_datasets(tmp_path):
         np.testing.assert_array_equal(split.images[:, 0, 0, 0], 100 * split.labels)
 
 
-def test_labels_of_tensorflow_datasets_that_are_no_classes_are_left_out(tmp_path):
-    words = load_images("stripes_in_words", data_dir=tmp_path)
-    assert words.train.labels is None
-    assert words.test.labels is None
+@pytest.mark.parametrize(
+    "name",
+    ["stripes_in_words", "stripes_in_pairs", "stripes_in_parts", "top_secret_stripes"],
+)
+def test_labels_of_tensorflow_datasets_that_are_no_classes_are_left_out(tmp_path, name):
+    dataset = load_images(name, data_dir=tmp_path)
+    assert dataset.train.labels is None
+    assert dataset.test.labels is None
+    assert dataset.class_names is None
+    with pytest.raises(DatasetError, match="has no labels"):
+        dataset.num_classes  # noqa: B018
+
+
+def test_labels_that_are_kept_secret_are_left_out(tmp_path):
     secret = load_images("secret_stripes", data_dir=tmp_path)
     assert len(secret.train.labels) == 4
     assert secret.test.labels is None

@@ -56,6 +56,7 @@ def test_a_run_that_was_begun_with_other_flags_is_refused(programs, tmp_path):
     assert result.status == 1
     line = result.stderr.splitlines()[-1]
     assert f"{path}: it was begun with --num_epochs=3, not --num_epochs=10" in line
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("gan_type", ["dcgan", "wgan_gp"])

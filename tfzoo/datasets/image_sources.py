@@ -37,7 +37,7 @@ def load_images(
           (or "val") at its top are the splits; else every tenth image is to test on.
           Where all images are in folders of a split, these folders are the classes;
         - the name of a set of images of tensorflow-datasets, such as "mnist", which is
-          downloaded when first used.
+          downloaded when first used. Its "label" is taken if it is an index of classes.
       image_size: the height and width to scale images to; by default they stay as they
         are, and must be of one size.
       channels: 1 for grey or 3 for colour; by default they stay as they are, and must
@@ -195,8 +195,16 @@ def _from_tfds(name, data_dir, prepare):
     """Reads a set of tensorflow-datasets, and downloads it if it is not there."""
     import tensorflow_datasets as tfds
 
+    def missing(error):
+        return DatasetError(
+            f"{name}: tensorflow-datasets needs a package that is not installed "
+            f"({error})"
+        )
+
     try:
         builder = tfds.builder(name, data_dir=data_dir)
+    except ImportError as error:
+        raise missing(error) from None
     # A version that there is not ends in an AssertionError.
     except (tfds.core.DatasetNotFoundError, AssertionError, ValueError) as error:
         known = ["digits", *tfds.list_builders(with_community_datasets=False)]
@@ -214,15 +222,12 @@ def _from_tfds(name, data_dir, prepare):
         raise DatasetError(f"{name}: it has no images in tensorflow-datasets")
     image_key = "image" if "image" in keys else keys[0]
     label = features.get("label")
-    if label is not None and not np.issubdtype(label.np_dtype, np.integer):
+    if label is not None and not _is_class(label):
         label = None
     try:
         builder.download_and_prepare()
     except ImportError as error:
-        raise DatasetError(
-            f"{name}: tensorflow-datasets needs a package that is not installed "
-            f"({error})"
-        ) from None
+        raise missing(error) from None
     except Exception as error:
         raise DatasetError(
             f"{name}: it cannot be downloaded ({_first_line(error)})"
@@ -249,14 +254,20 @@ def _from_tfds(name, data_dir, prepare):
 
         images = np.stack(list(prepare(rows())))
         # -1 stands for labels that are kept secret.
-        known = labels and min(labels) >= 0
-        splits.append(ImageSplit(images, np.array(labels, np.int32) if known else None))
-    return splits, getattr(label, "names", None)
+        told = labels and min(labels) >= 0
+        splits.append(ImageSplit(images, np.array(labels, np.int32) if told else None))
+    has_labels = splits[0].labels is not None
+    return splits, getattr(label, "names", None) if has_labels else None
 
 
 def _first_line(error):
     lines = str(error).strip().splitlines()
     return lines[0] if lines else repr(error)
+
+
+def _is_class(feature):
+    # A feature that is a dict of others has dicts of shapes and of types.
+    return feature.shape == () and np.dtype(feature.np_dtype).kind in "iub"
 
 
 def _is_image(feature):

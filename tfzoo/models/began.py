@@ -118,7 +118,7 @@ class BEGAN(GAN):
     def finish_step(self, metrics, training):
         """Moves k in training; returns the metrics with k and M; see the base."""
         errors = metrics["reconstruction_error"], metrics["generator_loss"]
-        if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+        if training and tf.distribute.get_strategy().num_replicas_in_sync > 1:
             # The mean, and not the mean of what would be clipped for each.
             context = tf.distribute.get_replica_context()
             errors = context.all_reduce(tf.distribute.ReduceOp.MEAN, list(errors))

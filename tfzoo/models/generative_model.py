@@ -19,7 +19,8 @@ class GenerativeModel(keras.Model):
     `tf.train.Checkpoint` of the model holds (and `save_weights` does not), so that
     training goes on as if it had not been stopped. Evaluation has random numbers of its
     own, which are the same each time. Under a `tf.distribute` strategy each replica has
-    its own, too.
+    its own, too. Batches to train on must be such that replicas get equally many
+    images there, as their gradients count alike; those to test on may be of any size.
 
     Args:
       image_shape: (H, W, C) of what it is fitted to.
