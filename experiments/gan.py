@@ -23,6 +23,7 @@ from tfzoo.metrics import (
     feature_classifier,
     inception_network,
     inception_scores,
+    label_accuracy,
     stacked_dataset,
 )
 from tfzoo.metrics.sample_scores import MIN_IMAGES
@@ -200,6 +201,10 @@ def main():
         samples = draw_samples(model, len(dataset.test.images), seed=FLAGS.seed)
     if scorer:
         scores |= scorer(samples, value_range=model.value_range)
+    if scorer and FLAGS.conditional:
+        scores["label_accuracy"] = label_accuracy(
+            model, network, len(samples), seed=FLAGS.seed
+        )
     if FLAGS.gan == "infogan" and labels:
         scores |= code_scores(model, dataset)
     if inception:

@@ -83,7 +83,10 @@ def cache_dir(tmp_path_factory):
             marks=pytest.mark.slow,
         ),
         ("gan", ("--gan=dcgan", "--minibatch_kernels=3")),
-        ("gan", ("--gan=wgan_gp", "--conditional", "--noanimation")),
+        (
+            "gan",
+            ("--gan=wgan_gp", "--conditional", "--num_scored=200", "--noanimation"),
+        ),
         pytest.param(
             "gan",
             ("--gan=began", "--gamma=0.7", "--noanimation"),
@@ -123,6 +126,8 @@ def test_runs_leave_scores_pictures_and_a_model_that_draws(
             assert float(rows[-1][key]) == scores[key] > 0.1
         weight = 0.5 if "--information_weight=0.5" in flags else 0.1
         assert scores["information_weight"] == weight
+    if "--conditional" in flags:
+        assert 0 <= scores["label_accuracy"] <= 1
     if "--gan=began" in flags:
         assert scores["gamma"] == 0.7
     if name == "vae_gan":

@@ -17,6 +17,7 @@ from tfzoo.metrics.inception import (
 )
 from tfzoo.metrics.inception_scores import inception_scores
 from tfzoo.metrics.kernel_distance import kernel_distance, unbiased_squared_mmd
+from tfzoo.metrics.label_accuracy import label_accuracy
 from tfzoo.metrics.mode_count import (
     ModeCount,
     StackedScorer,
@@ -50,6 +51,7 @@ __all__ = [
     "inception_scores",
     "keras_inception",
     "kernel_distance",
+    "label_accuracy",
     "mode_count",
     "precision_recall",
     "sample_scores",
