@@ -43,10 +43,10 @@ def check_flags(directory, flags):
     Args:
       directory, flags: see `finished_experiment`.
     """
-    recorded = directory / "flags.txt"
-    if not recorded.exists():
+    path = directory / "flags.txt"
+    if not path.exists():
         return
-    lines = recorded.read_text("utf8").splitlines()
+    lines = path.read_text("utf8").splitlines()
     recorded = dict(line.split("=", 1) for line in lines if "=" in line)
     for flag in flags:
         name, _, value = flag.partition("=")

@@ -202,8 +202,10 @@ def main():
     if scorer:
         scores |= scorer(samples, value_range=model.value_range)
     if scorer and FLAGS.conditional:
+        asked = np.arange(len(samples)) % model.num_classes
+        drawn = draw_samples(model, len(asked), seed=FLAGS.seed, labels=asked)
         scores["label_accuracy"] = label_accuracy(
-            model, network, len(samples), seed=FLAGS.seed
+            drawn, asked, network, value_range=model.value_range
         )
     if FLAGS.gan == "infogan" and labels:
         scores |= code_scores(model, dataset)

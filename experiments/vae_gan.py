@@ -38,6 +38,7 @@ define_at_least_zero(
 
 _NUM_SHOWN = 10
 _NUM_SCORED = 1000
+_LOSSES = ("discriminator_loss", "generator_loss")
 
 
 def main():
@@ -70,7 +71,7 @@ def main():
     }
     images = next(iter(images_to_test(model, dataset, _NUM_SHOWN)))
     draw_latent_space(model, run.path, images)
-    finish(model, run, scores, metrics=model.metric_names[3:], label="loss")
+    finish(model, run, scores, metrics=_LOSSES, label="loss")
 
 
 if __name__ == "__main__":

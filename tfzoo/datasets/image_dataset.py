@@ -95,7 +95,7 @@ class ImageDataset:
         Raises:
           DatasetError: if it has none.
         """
-        size = len(self._split(split).images)
+        size = len(self.split(split).images)
         if not 1 <= batch_size <= size:
             raise DatasetError(
                 f"a batch of {batch_size} cannot be made of the {size} images of "
@@ -138,7 +138,7 @@ class ImageDataset:
           ValueError: if `binarize` is unknown.
         """
         steps = self.steps_per_epoch(batch_size, split)
-        size = len(self._split(split).images)
+        size = len(self.split(split).images)
         make = self._make_batch(split, value_range, labels, binarize)
         order_seed, noise_seed = tf.unstack(random.split(random.make_seed(seed), 2))
 
@@ -170,7 +170,7 @@ class ImageDataset:
         The last batch holds what is left. The arguments are those of `batches`.
         """
         make = self._make_batch(split, value_range, labels, binarize)
-        size = len(self._split(split).images)
+        size = len(self.split(split).images)
         noise_seed = random.make_seed(seed)
         indices = tf.data.Dataset.range(size, output_type=tf.int32).batch(batch_size)
         batches = indices.enumerate().map(
@@ -179,13 +179,18 @@ class ImageDataset:
         )
         return _shard_by_batch(batches.prefetch(tf.data.AUTOTUNE))
 
-    def _split(self, split):
+    def split(self, split):
+        """Returns the `ImageSplit` of a name, "train" or "test".
+
+        Raises:
+          ValueError: if it is another name.
+        """
         if split not in ("train", "test"):
             raise ValueError(f"split must be 'train' or 'test', got {split!r}")
         return getattr(self, split)
 
     def _check_labels(self, split):
-        if self._split(split).labels is None:
+        if self.split(split).labels is None:
             raise DatasetError(f"{self.name} has no labels")
 
     def _make_batch(self, split, value_range, labels, binarize):
@@ -199,7 +204,7 @@ class ImageDataset:
             self._check_labels(split)
         low, high = value_range
         images = self._images(split, binarize)
-        classes = self._split(split).labels
+        classes = self.split(split).labels
         classes = None if classes is None else tf.constant(classes, tf.int32)
 
         def make(index, seed):
@@ -216,7 +221,7 @@ class ImageDataset:
         """Returns the images of a split as a tensor, made once."""
         binarize = binarize if binarize in ("static", "threshold") else None
         if (split, binarize) not in self._tensors:
-            images = self._split(split).images
+            images = self.split(split).images
             if binarize:
                 images = binarized(images, static=binarize == "static")
             self._tensors[split, binarize] = tf.constant(images)

@@ -195,27 +195,7 @@ def _from_tfds(name, data_dir, prepare):
     """Reads a set of tensorflow-datasets, and downloads it if it is not there."""
     import tensorflow_datasets as tfds
 
-    def missing(error):
-        return DatasetError(
-            f"{name}: tensorflow-datasets needs a package that is not installed "
-            f"({error})"
-        )
-
-    try:
-        builder = tfds.builder(name, data_dir=data_dir)
-    except ImportError as error:
-        raise missing(error) from None
-    # A version that there is not ends in an AssertionError.
-    except (tfds.core.DatasetNotFoundError, AssertionError, ValueError) as error:
-        known = ["digits", *tfds.list_builders(with_community_datasets=False)]
-        # Perhaps with a configuration, NAME/CONFIG, or a version, NAME:VERSION.
-        if re.split("[/:]", name)[0] in known:
-            raise DatasetError(f"{name}: {_first_line(error)}") from None
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        raise DatasetError(
-            f"{name}: there is no such folder, file or data set"
-            + (f"; the nearest are {', '.join(near)}" if near else "")
-        ) from None
+    builder = _tfds_builder(name, data_dir)
     features = dict(builder.info.features.items())
     keys = [key for key, feature in features.items() if _is_image(feature)]
     if not keys:
@@ -227,7 +207,7 @@ def _from_tfds(name, data_dir, prepare):
     try:
         builder.download_and_prepare()
     except ImportError as error:
-        raise missing(error) from None
+        raise _missing_package(name, error) from None
     except Exception as error:
         raise DatasetError(
             f"{name}: it cannot be downloaded ({_first_line(error)})"
@@ -258,6 +238,33 @@ def _from_tfds(name, data_dir, prepare):
         splits.append(ImageSplit(images, np.array(labels, np.int32) if told else None))
     has_labels = splits[0].labels is not None
     return splits, getattr(label, "names", None) if has_labels else None
+
+
+def _tfds_builder(name, data_dir):
+    """Returns the builder of a set of tensorflow-datasets."""
+    import tensorflow_datasets as tfds
+
+    try:
+        return tfds.builder(name, data_dir=data_dir)
+    except ImportError as error:
+        raise _missing_package(name, error) from None
+    # A version that there is not ends in an AssertionError.
+    except (tfds.core.DatasetNotFoundError, AssertionError, ValueError) as error:
+        known = ["digits", *tfds.list_builders(with_community_datasets=False)]
+        # Perhaps with a configuration, NAME/CONFIG, or a version, NAME:VERSION.
+        if re.split("[/:]", name)[0] in known:
+            raise DatasetError(f"{name}: {_first_line(error)}") from None
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        raise DatasetError(
+            f"{name}: there is no such folder, file or data set"
+            + (f"; the nearest are {', '.join(near)}" if near else "")
+        ) from None
+
+
+def _missing_package(name, error):
+    return DatasetError(
+        f"{name}: tensorflow-datasets needs a package that is not installed ({error})"
+    )
 
 
 def _first_line(error):

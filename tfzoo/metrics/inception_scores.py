@@ -35,8 +35,7 @@ def inception_scores(samples, dataset, network, *, value_range, split="test"):
     Raises:
       ValueError: if there are too few samples, or no such split.
     """
-    real = dataset.train if split == "train" else dataset.test
-    num = min(len(samples), len(real.images))
+    num = min(len(samples), len(dataset.split(split).images))
     num_splits = _NUM_SPLITS if num >= _NUM_SPLITS * _SMALLEST_SPLIT else 1
     scorer = SampleScorer(dataset, network, split=split, num_splits=num_splits)
     scores = scorer(samples, value_range=value_range)

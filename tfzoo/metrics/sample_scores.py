@@ -59,7 +59,7 @@ class SampleScorer:
         self.binarize = binarize
         self.num_splits = num_splits
         self.seed = seed
-        num = len((dataset.train if split == "train" else dataset.test).images)
+        num = len(dataset.split(split).images)
         if num < MIN_IMAGES:
             raise ValueError(
                 f"{dataset.name} has {num} images to {split}, and scores need at least "
